@@ -104,6 +104,8 @@ class Kernel:
         Returns None when the kernel can run on this machine, else one sentence with the reason.
     deterministic : bool
         True when two runs give bit-equal results.
+    copies : int
+        Copies of the values that it keeps: 2 when it stores the transpose beside the matrix.
     """
 
     name: str
@@ -120,6 +122,7 @@ class Kernel:
     min_capability: tuple[int, int] | None = None
     requires: Callable[[], str | None] = lambda: None
     deterministic: bool = True
+    copies: int = 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""csbviz: pruned networks in Compressed Sparse Blocks, one stored copy for A·B and Aᵀ·B.
+
+Everything named here is loaded on first use, so that ``import csbviz`` is fast and needs no GPU.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from csbviz.balance import make_plan
+    from csbviz.formats import CSBMatrix, choose_block_shape, load_matrix
+    from csbviz.models import load_model, load_sample, sample_models
+    from csbviz.ops.dispatch import spmm
+    from csbviz.pruning import prune_model
+
+_HOMES = {
+    "CSBMatrix": "csbviz.formats",
+    "choose_block_shape": "csbviz.formats",
+    "load_matrix": "csbviz.formats",
+    "load_model": "csbviz.models",
+    "load_sample": "csbviz.models",
+    "make_plan": "csbviz.balance",
+    "prune_model": "csbviz.pruning",
+    "sample_models": "csbviz.models",
+    "spmm": "csbviz.ops.dispatch",
+}
+
+__all__ = [
+    "CSBMatrix",
+    "choose_block_shape",
+    "load_matrix",
+    "load_model",
+    "load_sample",
+    "make_plan",
+    "prune_model",
+    "sample_models",
+    "spmm",
+]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'csbviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,75 @@
+"""A kernel's result against a float64 product, before anything is timed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from csbviz.errors import OptionError
+
+__all__ = ["ERROR_BOUNDS", "Reference", "make_reference", "relative_error"]
+
+ERROR_BOUNDS = {"fp64": 1e-13, "fp32": 2e-6, "tf32": 2e-3, "fp16": 2e-3, "bf16": 1e-2}
+"""Largest ‖out - ref‖/‖ref‖ of each precision class that is called correct.
+
+fp32 is what float32 sums of the lengths met in practice reach with some room; the classes with short
+mantissas are bounded by the rounding of their operands (2^-11 for TF32 and fp16, 2^-8 for bf16).
+"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Operand and float64 result of one case.
+
+    Attributes
+    ----------
+    B : numpy.ndarray
+        Seeded standard normals of the matrix's dtype.
+    C : numpy.ndarray of float64
+        The product of the stored values and B, both taken as float64.
+    """
+
+    B: np.ndarray
+    C: np.ndarray
+
+
+def make_reference(csr, op: str, n: int, dtype: str, seed: int = 0) -> Reference:
+    """Random B and the float64 product.
+
+    Parameters
+    ----------
+    csr : scipy.sparse.csr_matrix
+        M x K.
+    op : str
+        "A@B" or "A.T@B".
+    n : int
+        Columns of B, at least 1.
+    dtype : str
+        "float32" or "float64" (narrower types are rounded by the caller).
+    seed : int
+        Seed of B.
+
+    Raises
+    ------
+    OptionError
+        If n is below 1.
+    """
+    if n < 1:
+        raise OptionError(f"N must be at least 1; {n} was asked for.")
+    matrix = csr if op == "A@B" else csr.T
+    generator = np.random.default_rng(seed)
+    B = generator.standard_normal((matrix.shape[1], n), dtype=np.float32).astype(dtype, copy=False)
+    return Reference(B, matrix.astype(np.float64) @ B.astype(np.float64))
+
+
+def relative_error(out: np.ndarray, reference: np.ndarray) -> float:
+    """‖out - ref‖/‖ref‖ (Frobenius); infinite where `out` is not finite or the shape is wrong.
+
+    For a reference of zero norm the error is the norm of `out`.
+    """
+    if out.shape != reference.shape or not np.isfinite(out).all():
+        return float("inf")
+    scale = float(np.linalg.norm(reference))
+    error = float(np.linalg.norm(out.astype(np.float64) - reference))
+    return error / scale if scale else error

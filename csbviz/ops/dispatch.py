@@ -1,0 +1,148 @@
+"""`spmm`, the function behind ``A @ B``: picks a kernel, keeps its plan with the matrix, and runs it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csbviz.errors import OptionError, UnavailableError
+from csbviz.ops.operands import as_operand, give_back, output_buffer
+from csbviz.ops.registry import Kernel, Prepared, availability, get_kernel, kernels, require
+from csbviz.ops.threads import check_threads, use_threads
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["matmul", "prepare_kernel", "spmm"]
+
+PLANS_KEPT = 16
+"""Plans that stay with a matrix; the least recently used one goes first."""
+
+
+def prepare_kernel(
+    A: CSBMatrix, kernel: Kernel, op: str, n: int, *, threads: int, balance: str = "auto", **params
+) -> Prepared:
+    """The kernel made ready for this product, from the plans kept with the matrix where it was made before.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix, not a transposed view.
+    kernel : Kernel
+        An entry of the registry.
+    op : str
+        One of `csbviz.ops.OPS`.
+    n : int
+        Columns of B.
+    threads : int
+        Threads of a CPU kernel.
+    balance : str
+        Name of a balance strategy, or "auto".
+    **params
+        Values of the kernel's tunable parameters.
+
+    Raises
+    ------
+    OptionError
+        If the kernel does not offer the operation, the dtype or a parameter.
+    UnavailableError
+        If the kernel cannot run on this machine.
+    """
+    require(kernel, op, A.dtype)
+    unknown = set(params) - set(kernel.tunables)
+    if unknown:
+        raise OptionError(
+            f"Kernel {kernel.name} has no parameter {sorted(unknown)[0]!r}; "
+            f"it has {', '.join(kernel.tunables) or 'none'}."
+        )
+    plans: OrderedDict = A.cache.setdefault("plans", OrderedDict())
+    key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())))
+    if key in plans:
+        plans.move_to_end(key)
+        return plans[key]
+    prepared = kernel.prepare(A, op, n, threads=threads, balance=balance, **params)
+    plans[key] = prepared
+    while len(plans) > PLANS_KEPT:
+        plans.popitem(last=False)
+    return prepared
+
+
+def _choose(device: str, op: str, dtype: str) -> Kernel:
+    reasons = []
+    for kernel in kernels(device=device, op=op, dtype=dtype):
+        if kernel.format == "csb":
+            state = availability(kernel)
+            if state.ok:
+                return kernel
+            reasons.append(state.reason)
+    detail = reasons[0] if reasons else f"there is none for {dtype} values; A.astype('float32') can be multiplied"
+    raise UnavailableError(f"No CSB kernel on {device} can compute {op}: {detail}")
+
+
+def spmm(
+    A: CSBMatrix, B, transpose: bool = False, kernel: str = "auto", balance: str = "auto", out=None, threads=None
+):
+    """C = A·B, or C = Aᵀ·B from the same stored copy.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        M x K; a transposed view is accepted.
+    B : numpy.ndarray, torch.Tensor or cupy.ndarray
+        K x N (M x N with `transpose`) or a vector, of the dtype of `A`, row-major; other layouts are copied.
+    transpose : bool
+        Multiply with the transpose of `A`.
+    kernel : str
+        Name of a kernel of the registry, or "auto" for the CSB kernel of B's device.
+    balance : str
+        Name of a balance strategy, or "auto".
+    out : same kind as B, optional
+        Where the result goes.
+    threads : int, optional
+        Threads of a CPU kernel; all processors by default.
+
+    Returns
+    -------
+    C : same kind as B
+        M x N (K x N with `transpose`), or a vector for a vector.
+
+    Raises
+    ------
+    MatrixError
+        If B does not fit.
+    OptionError
+        If an option is unknown or does not fit.
+    UnavailableError
+        If no kernel can run here.
+    """
+    transposed = A.transposed != bool(transpose)
+    stored = A.stored
+    op = "A.T@B" if transposed else "A@B"
+    rows, inner = stored.shape[::-1] if transposed else stored.shape
+    operand = as_operand(B, inner, stored.dtype)
+    chosen = _choose(operand.device, op, stored.dtype) if kernel == "auto" else get_kernel(kernel)
+    if chosen.device != operand.device:
+        raise OptionError(f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}.")
+    buffer = output_buffer(operand, rows, out)
+    if rows and operand.array.shape[1]:
+        _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
+    return out if out is not None else give_back(buffer, operand)
+
+
+def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str) -> None:
+    n = operand.array.shape[1]
+    prepared = prepare_kernel(stored, kernel, op, n, threads=threads, balance=balance)
+    if kernel.device == "cuda":
+        result = prepared.run(operand.array, buffer)
+    else:
+        with use_threads(threads):
+            result = prepared.run(operand.array, buffer)
+    if result is not buffer:  # a library without an out parameter
+        np.copyto(buffer, result) if kernel.device == "cpu" else buffer.__setitem__(..., result)
+
+
+def matmul(A: CSBMatrix, B):
+    """What ``A @ B`` calls."""
+    return spmm(A, B)

@@ -1,0 +1,156 @@
+"""The dense operands of a product: which device they live on, their layout, and the kind to give back."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from csbviz.errors import MatrixError, OptionError
+
+__all__ = ["Operand", "as_operand", "give_back", "output_buffer"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A dense operand made ready for a kernel.
+
+    Attributes
+    ----------
+    array : numpy.ndarray or cupy.ndarray
+        C-contiguous, two-dimensional.
+    kind : str
+        What the caller handed in and gets back: "numpy", "torch" or "cupy".
+    vector : bool
+        True when the caller handed in one dimension.
+    device : str
+        "cpu" or "cuda".
+    """
+
+    array: Any
+    kind: str
+    vector: bool
+    device: str
+
+
+def _is_torch(value) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _is_cupy(value) -> bool:
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
+    """Check an operand and bring it into row-major order on its own device.
+
+    Parameters
+    ----------
+    B : numpy.ndarray, torch.Tensor or cupy.ndarray
+        One or two dimensions, `rows` rows. A transposed view is copied into row-major order on its device.
+    rows : int
+        Rows that the product needs.
+    dtype : str
+        Type of the matrix's values; B must have the same.
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    MatrixError
+        If the kind, the dimensions, the rows or the dtype do not fit.
+    """
+    if _is_torch(B):
+        kind, device = "torch", B.device.type
+        found = str(B.dtype).removeprefix("torch.")
+        # A gradient through the product belongs to csbviz.nn; here the tensor's values are what counts.
+        B = B.detach()
+    elif _is_cupy(B):
+        kind, device, found = "cupy", "cuda", str(B.dtype)
+    else:
+        if not isinstance(B, np.ndarray):
+            raise MatrixError(
+                f"{name} must be a NumPy array, a PyTorch tensor or a CuPy array, not {type(B).__name__}."
+            )
+        kind, device, found = "numpy", "cpu", str(B.dtype)
+    if device not in ("cpu", "cuda"):
+        raise MatrixError(f"{name} lives on device {device!r}; a CPU or CUDA array is needed.")
+    if B.ndim not in (1, 2):
+        raise MatrixError(f"{name} has {B.ndim} dimensions; 1 or 2 are needed.")
+    if B.shape[0] != rows:
+        raise MatrixError(f"{name} has {B.shape[0]} rows; the product needs {rows}.")
+    if found != dtype:
+        raise MatrixError(
+            f"{name} is {found} but the matrix holds {dtype} values; convert one of them (A.astype or {name})."
+        )
+    vector = B.ndim == 1
+    if vector:
+        B = B[:, None]
+    return Operand(_row_major(B, kind, device), kind, vector, device)
+
+
+def _row_major(B, kind: str, device: str):
+    if kind == "torch":
+        B = B.contiguous()
+        if device == "cpu":
+            return B.numpy()
+        import cupy
+
+        return cupy.from_dlpack(B)
+    if kind == "cupy":
+        import cupy
+
+        return cupy.ascontiguousarray(B)
+    return np.ascontiguousarray(B)
+
+
+def output_buffer(operand: Operand, rows: int, out=None):
+    """An array for the result, or the caller's `out` as the kernel sees it.
+
+    Raises
+    ------
+    OptionError
+        If `out` has another kind, shape, dtype or layout than the result.
+    """
+    columns = operand.array.shape[1]
+    if out is None:
+        if operand.device == "cuda":
+            import cupy
+
+            return cupy.empty((rows, columns), operand.array.dtype)
+        return np.empty((rows, columns), operand.array.dtype)
+    needed = (rows,) if operand.vector else (rows, columns)
+    if tuple(out.shape) != needed:
+        raise OptionError(f"out has shape {tuple(out.shape)}; the result has shape {needed}.")
+    if (_is_torch(out), _is_cupy(out)) != (operand.kind == "torch", operand.kind == "cupy"):
+        raise OptionError(f"out is a {type(out).__name__}; it must be of the same kind as B.")
+    if str(out.dtype).removeprefix("torch.") != str(operand.array.dtype):
+        raise OptionError(f"out is {out.dtype}; the result is {operand.array.dtype}.")
+    contiguous = out.is_contiguous() if operand.kind == "torch" else out.flags.c_contiguous
+    if not contiguous:
+        raise OptionError("out must be contiguous in row-major order.")
+    if operand.kind == "torch" and out.device.type != operand.device:
+        raise OptionError(f"out lives on {out.device.type}; B lives on {operand.device}.")
+    view = out[:, None] if operand.vector else out
+    if operand.kind == "torch":
+        if operand.device == "cuda":
+            import cupy
+
+            return cupy.from_dlpack(view)
+        return view.numpy()
+    return view
+
+
+def give_back(result, operand: Operand):
+    """The kernel's result in the kind and number of dimensions that the caller handed in."""
+    if operand.vector:
+        result = result[:, 0]
+    if operand.kind == "torch":
+        import torch
+
+        return torch.from_dlpack(result) if operand.device == "cuda" else torch.from_numpy(result)
+    return result
