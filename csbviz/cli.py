@@ -1,0 +1,251 @@
+"""The command line: ``python -m csbviz doctor | info | prune | layout | bench``.
+
+This module holds the arguments, the exit codes and the messages; what a command does is in the module of
+`csbviz.commands` that bears its name, and is imported only when the command runs.
+
+Exit codes: 0 done, 1 a kernel computed a wrong result, 2 bad input (one line on stderr), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from csbviz.errors import CSBVizError
+
+__all__ = ["build_parser", "main"]
+
+_FILE_HELP = "model (.safetensors .pt .pth .onnx .npz), matrix (.smtx .mtx .npz, also .gz), or sample:NAME"
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _list_of(convert=str):
+    """An argument type: values separated by commas."""
+
+    def parse(text: str) -> list:
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        if not parts:
+            raise argparse.ArgumentTypeError("a value or a list separated by commas is needed")
+        return [convert(part) for part in parts]
+
+    return parse
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return value
+
+
+def _seed(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
+    return value
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to below 1, such as 0.9")
+    return value
+
+
+def _block_size(text: str) -> tuple[int, int] | None:
+    """``64``, ``64x32`` or ``auto`` (None)."""
+    if text == "auto":
+        return None
+    sides = text.lower().split("x")
+    if len(sides) > 2 or not all(side.isascii() and side.isdigit() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a block size such as 64, 64x32 or auto")
+    shape = tuple(int(side) for side in sides)
+    for side in shape:
+        if side < 1 or side & (side - 1):
+            raise argparse.ArgumentTypeError(f"block size {text!r}: {side} is not a power of two")
+    return shape if len(shape) == 2 else (shape[0], shape[0])
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    from csbviz import __version__
+
+    parser = _OneLineParser(
+        prog="csbviz", description="See a pruned network's sparsity and its CSB blocks, and time its kernels."
+    )
+    parser.add_argument("--version", action="version", version=f"csbviz {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench):
+        command = add(commands)
+        command.add_argument(
+            "--json", metavar="PATH", help="write the result as JSON; - writes it to stdout instead of tables"
+        )
+    return parser
+
+
+def _add_doctor(commands) -> argparse.ArgumentParser:
+    return commands.add_parser("doctor", help="devices, versions, and which kernels can run here")
+
+
+def _add_layers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--layer",
+        metavar="NAME",
+        action="append",
+        help="only this layer of a model (repeatable; * and ? match; default: every prunable layer)",
+    )
+
+
+def _add_info(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("info", help="layers or matrix: shape, nonzeros, sparsity")
+    command.add_argument("file", metavar="FILE", help=_FILE_HELP)
+    _add_layers(command)
+    return command
+
+
+def _add_prune(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("prune", help="prune a model and save it")
+    command.add_argument(
+        "file", metavar="FILE", help="model (.safetensors .pt .pth .onnx .npz), or sample:NAME"
+    )
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.safetensors)")
+    command.add_argument("--method", default="magnitude", help="pruning method (default: %(default)s)")
+    command.add_argument(
+        "--granularity", default="weight", help="what is pruned as one (default: %(default)s)"
+    )
+    command.add_argument(
+        "--scope", default="global", help="global (one threshold) or layer (default: %(default)s)"
+    )
+    command.add_argument(
+        "--sparsity", type=_fraction, default=0.9, help="fraction of zeros (default: %(default)s)"
+    )
+    command.add_argument(
+        "--seed", type=_seed, default=0, help="seed of random choices (default: %(default)s)"
+    )
+    _add_layers(command)
+    return command
+
+
+def _add_blocks(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--block-size",
+        type=_block_size,
+        default=default,
+        metavar="B",
+        help="64, 64x32 or auto (default: %(default)s)",
+    )
+
+
+def _add_layout(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("layout", help="CSB block grid, bytes per format, balance per strategy")
+    command.add_argument("file", metavar="FILE", help=_FILE_HELP)
+    _add_blocks(command, "auto")
+    command.add_argument(
+        "--order",
+        choices=("row", "col", "morton"),
+        default="row",
+        help="order of the entries inside a block (default: %(default)s)",
+    )
+    command.add_argument(
+        "--workers",
+        type=_positive,
+        help="workers that share the products (default: the processors of this machine)",
+    )
+    _add_layers(command)
+    return command
+
+
+def _add_bench(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "bench", help="verify and time kernels, and say whether sparse is faster here"
+    )
+    command.add_argument("files", metavar="FILE", nargs="+", help=_FILE_HELP)
+    command.add_argument(
+        "--n",
+        type=_list_of(_positive),
+        default="128",
+        metavar="N,…",
+        help="columns of B (default: %(default)s)",
+    )
+    command.add_argument(
+        "--op", type=_list_of(), default="A@B,A.T@B", metavar="OP,…", help="operations (default: %(default)s)"
+    )
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    command.add_argument("--dtype", default="float32", help="type of the values (default: %(default)s)")
+    command.add_argument(
+        "--kernels", type=_list_of(), metavar="NAME,…", help="kernels to compare (default: all of the device)"
+    )
+    command.add_argument(
+        "--threads", type=_positive, help="threads of every CPU kernel (default: all processors)"
+    )
+    command.add_argument(
+        "--mode",
+        choices=("warm", "cold"),
+        default="warm",
+        help="operands in cache, or weights from memory (default: %(default)s)",
+    )
+    command.add_argument(
+        "--balance", default="auto", help="balance strategy of the CSB kernels (default: %(default)s)"
+    )
+    _add_blocks(command, "auto")
+    command.add_argument("--seed", type=_seed, default=0, help="seed of B and of pattern files' values")
+    _add_layers(command)
+    return command
+
+
+def _fail(message: str) -> int:
+    print("csbviz: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; those of the process by default.
+
+    Returns
+    -------
+    code : int
+        The exit code.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has printed help, the version or its one line
+        return int(stop.code or 0)
+    try:
+        command = importlib.import_module(f"csbviz.commands.{args.command}")
+        code = command.run(args)
+        sys.stdout.flush()
+        return code
+    except CSBVizError as error:
+        return _fail(str(error))
+    except BrokenPipeError:  # the reader of a pipe, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
