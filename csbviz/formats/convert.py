@@ -1,0 +1,229 @@
+"""Conversions between CSB and other forms, in time linear in the entries: CSR, dense arrays, PyTorch's sparse tensors.
+
+CSR to CSB is a counting sort by block. A row of blocks reads a contiguous run of the CSR arrays, so it is counted and
+scattered while it is in the cache, and row order inside the blocks falls out for free. Column and Morton order sort each
+block by its order key afterwards; so does row order when a CSR row was not sorted.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse
+
+from ..errors import MatrixError
+from . import dtypes
+from .checks import blk_ptr_dtype, check_grid, grid_of, index_dtype
+from .order import log2_of, order_key
+
+__all__ = [
+    "as_csr",
+    "check_csr",
+    "count_nonzero_bits",
+    "csb_to_csr",
+    "csr_to_csb",
+    "dense_to_csb",
+    "torch_sparse_to_scipy",
+]
+
+
+def as_csr(S):
+    """Return a SciPy sparse matrix as CSR with float values; its arrays may be S's own, so they are only read.
+
+    Raises
+    ------
+    MatrixError
+        If S is no 2-D SciPy sparse matrix of real numbers.
+    """
+    if not scipy.sparse.issparse(S):
+        raise MatrixError(
+            f"Found a {type(S).__name__}; needed is a SciPy sparse matrix (or use from_dense, from_torch)."
+        )
+    if S.ndim != 2:
+        raise MatrixError(f"The sparse array has {S.ndim} dimension; a matrix needs 2.")
+    if S.format != "csr":
+        narrow = S.dtype == np.float16  # which SciPy holds, yet does not convert
+        S = (S.astype(np.float32) if narrow else S).tocsr()
+        if narrow:
+            S.data = S.data.astype(np.float16)
+    values = dtypes.float_values(S.data)
+    if values is not S.data:
+        S = type(S)((values, S.indices, S.indptr), shape=S.shape)
+    return S
+
+
+def check_csr(S) -> None:
+    """Check row pointers against the arrays; column indices are checked where they are read.
+
+    Raises
+    ------
+    MatrixError
+    """
+    rows = S.shape[0]
+    if len(S.indptr) != rows + 1:
+        raise MatrixError(f"There are {len(S.indptr)} row pointers; {rows} rows need {rows + 1}.")
+    held = min(len(S.indices), len(S.data))
+    if S.indptr[0] != 0 or S.indptr[-1] > held:
+        raise MatrixError(
+            f"Row pointers run from {S.indptr[0]} to {S.indptr[-1]}; needed is 0 to at most {held}."
+        )
+    falls = S.indptr[1:] < S.indptr[:-1]
+    if falls.any():
+        raise MatrixError(
+            f"The row pointer decreases after row {int(np.argmax(falls))}; it must never decrease."
+        )
+
+
+def csr_to_csb(S, block_shape: tuple[int, int], order: str) -> tuple:
+    """Convert a CSR matrix.
+
+    Parameters
+    ----------
+    S : CSR matrix from `as_csr`
+        Rows may be unsorted; entries of the same cell are added in the order in which they come.
+    block_shape : (int, int)
+    order : {"row", "col", "morton"}
+
+    Returns
+    -------
+    values, row_ind, col_ind, blk_ptr, shape, block_shape
+        The arguments of `CSBMatrix`.
+
+    Raises
+    ------
+    MatrixError
+        If S's arrays are inconsistent.
+    """
+    from . import _loops
+
+    check_csr(S)
+    nnz, bits = int(S.indptr[-1]), dtypes.bits_of(np.ascontiguousarray(S.data))
+    values, row_ind, col_ind, blk_ptr = _empty(S.shape, block_shape, bits.dtype, nnz)
+    found = _loops.csr_to_csb(
+        S.indptr, S.indices, bits, S.shape[1], *map(log2_of, block_shape), values, row_ind, col_ind, blk_ptr
+    )
+    if found >= 0:
+        raise MatrixError(
+            f"Entry {found} has column {S.indices[found]}; the matrix has columns 0 to {S.shape[1] - 1}."
+        )
+    unsorted = found == _loops.UNSORTED
+    if unsorted or order != "row":
+        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order, "" if unsorted else "row")
+    values = dtypes.values_from_bits(values, S.dtype.name)
+    if unsorted:
+        values, row_ind, col_ind, blk_ptr = _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape)
+    return values, row_ind, col_ind, blk_ptr, S.shape, block_shape
+
+
+def count_nonzero_bits(bits: np.ndarray) -> int:
+    """Count floats other than zero in an array of their bits; the sign of a zero does not matter."""
+    return int(np.count_nonzero(bits << 1))
+
+
+def dense_to_csb(bits: np.ndarray, dtype: str, block_shape: tuple[int, int], order: str, nnz: int) -> tuple:
+    """Convert a C-contiguous 2-D array of float bits that holds `nnz` values other than zero. See `csr_to_csb`."""
+    from . import _loops
+
+    values, row_ind, col_ind, blk_ptr = _empty(bits.shape, block_shape, bits.dtype, nnz)
+    magnitude = np.iinfo(bits.dtype).max >> 1
+    _loops.dense_to_csb(
+        bits, bits.dtype.type(magnitude), *map(log2_of, block_shape), values, row_ind, col_ind, blk_ptr
+    )
+    if order != "row":
+        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order, "row")
+    return dtypes.values_from_bits(values, dtype), row_ind, col_ind, blk_ptr, bits.shape, block_shape
+
+
+def csb_to_csr(A):
+    """Convert a CSB matrix or transposed view to a `scipy.sparse.csr_matrix` with sorted rows.
+
+    In each of the three orders the entries of one row come by column and those of one column by row, so a
+    stable scatter leaves rows sorted, and for a transposed view too.
+    """
+    from . import _loops
+
+    bits = dtypes.bits_of(A.values)
+    rows, cols = A.shape
+    wide = np.dtype(np.int64 if max(rows, cols, A.nnz) >= 2**31 else np.int32)
+    indptr, indices, data = np.zeros(rows + 1, wide), np.empty(A.nnz, wide), np.empty(A.nnz, bits.dtype)
+    strides = (1, A.grid[0]) if A.transposed else (A.grid[1], 1)
+    shifts = map(log2_of, A.block_shape)
+    _loops.csb_to_csr(
+        A.blk_ptr, A.row_ind, A.col_ind, bits, *A.grid, *strides, *shifts, indptr, indices, data
+    )
+    data = dtypes.as_numpy(dtypes.values_from_bits(data, A.dtype))
+    if data.dtype == np.float16:  # SciPy holds float16 but cannot compute with it
+        data = data.astype(np.float32)
+    S = scipy.sparse.csr_matrix((data, indices, indptr), shape=A.shape)
+    S.has_canonical_format = True
+    return S
+
+
+def strided_layout():
+    """Return PyTorch's layout of dense tensors."""
+    import torch
+
+    return torch.strided
+
+
+def torch_sparse_to_scipy(T):
+    """Convert a 2-D sparse CPU tensor to SciPy; bfloat16 becomes float32, sums of duplicates are left to the caller."""
+    import torch
+
+    values = T._values() if T.layout == torch.sparse_coo else T.values()
+    if values.ndim != 1:
+        raise MatrixError(
+            f"The sparse tensor holds blocks of values (layout {T.layout}); needed is one value per index."
+        )
+    data = dtypes.as_numpy(values) if values.dtype == torch.bfloat16 else values.numpy()
+    if T.layout == torch.sparse_coo:
+        # the rows' counting sort must not meet float16, which SciPy does not convert
+        return scipy.sparse.coo_matrix((data, tuple(T._indices().numpy())), shape=tuple(T.shape))
+    if T.layout == torch.sparse_csr:
+        return scipy.sparse.csr_matrix(
+            (data, T.col_indices().numpy(), T.crow_indices().numpy()), shape=tuple(T.shape)
+        )
+    if T.layout == torch.sparse_csc:
+        return scipy.sparse.csc_matrix(
+            (data, T.row_indices().numpy(), T.ccol_indices().numpy()), shape=tuple(T.shape)
+        )
+    raise MatrixError(
+        f"The tensor's layout is {T.layout}; needed is strided, sparse_coo, sparse_csr or sparse_csc."
+    )
+
+
+def _empty(shape, block_shape, bits_dtype, nnz) -> tuple:
+    """Allocate values (as bits), row_ind, col_ind and blk_ptr."""
+    blocks = check_grid(shape, block_shape)
+    return (
+        np.empty(nnz, bits_dtype),
+        np.empty(nnz, index_dtype(block_shape[0])),
+        np.empty(nnz, index_dtype(block_shape[1])),
+        np.zeros(blocks + 1, blk_ptr_dtype(nnz)),
+    )
+
+
+def _sort(bits, row_ind, col_ind, blk_ptr, block_shape, order, sorted_by) -> None:
+    """Sort every block by its order key in place; stable, so entries of one cell keep their sequence."""
+    from . import _loops
+
+    row_bits, col_bits = map(log2_of, block_shape)
+    # Entries in row order need to be sorted by their column alone to be in column order: skip the key's low bits.
+    first_bit = row_bits if order == "col" and sorted_by == "row" else 0
+    _loops.sort_blocks(
+        bits, row_ind, col_ind, blk_ptr, row_bits, col_bits, _loops.ORDER_CODES[order], first_bit
+    )
+
+
+def _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape) -> tuple:
+    """Add up neighbours of one cell and close the gaps; float16 sums are made in float32."""
+    cells = order_key(row_ind, col_ind, block_shape, "row")
+    first = np.ones(len(cells), bool)
+    first[1:] = cells[1:] != cells[:-1]
+    first[blk_ptr[:-1][blk_ptr[:-1] < len(cells)]] = True  # equal cells of two blocks are different cells
+    starts = np.flatnonzero(first)
+    if len(starts) == len(cells):
+        return values, row_ind, col_ind, blk_ptr
+    wide = values.astype(np.float32) if values.dtype == np.float16 else values
+    sums = dtypes.cast_values(np.add.reduceat(wide, starts), values.dtype.name)
+    blk_ptr = np.searchsorted(starts, blk_ptr).astype(blk_ptr_dtype(len(starts)))
+    return sums, row_ind[starts], col_ind[starts], blk_ptr
