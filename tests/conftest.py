@@ -6,7 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-# Before anything imports Numba: two threads at least, so that work is really shared on a one-core machine too.
+# Before anything imports Numba: at least two threads, so that work is shared on a one-core machine too.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
 
 import pytest
