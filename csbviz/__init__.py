@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from csbviz.formats.csb import set_matmul_hook
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -40,6 +42,16 @@ __all__ = [
     "sample_models",
     "spmm",
 ]
+
+
+def _matmul(A, B):
+    from csbviz.ops.dispatch import matmul
+
+    return matmul(A, B)
+
+
+# `formats` knows nothing of `ops`: the product behind ``A @ B`` is handed to it here.
+set_matmul_hook(_matmul)
 
 
 def __getattr__(name: str):

@@ -1,0 +1,140 @@
+"""The benchmark verifies before it times, and never times a wrong kernel."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from csbviz.bench import BenchRequest, Record, bench_matrix, verdict
+from csbviz.bench.timing import last_cache_bytes
+from csbviz.errors import InputError, OptionError
+from csbviz.formats import CSBMatrix
+from csbviz.ops import Kernel, Prepared, registry
+
+
+@pytest.fixture
+def A():
+    csr = sp.random(96, 80, density=0.15, format="csr", dtype=np.float32, random_state=1)
+    return CSBMatrix.from_scipy(csr, block_shape=(16, 16))
+
+
+@pytest.fixture
+def broken_kernel():
+    """A kernel that leaves its last row unwritten."""
+
+    def prepare(A, op, n, *, threads, balance="auto"):
+        csr = A.to_scipy() if op == "A@B" else A.to_scipy().T.tocsr()
+
+        def run(B, out):
+            out[:-1] = (csr @ B)[:-1]
+            return out
+
+        return Prepared(run, 0)
+
+    registry.kernels()
+    kernel = registry.register(
+        Kernel(
+            name="broken",
+            title="Broken",
+            format="coo",
+            device="cpu",
+            ops=("A@B",),
+            dtypes=("float32",),
+            precision={"float32": "fp32"},
+            prepare=prepare,
+            summary="Forgets its last row.",
+        )
+    )
+    yield kernel
+    del registry._KERNELS["broken"]
+
+
+def quick(**changes):
+    return BenchRequest(**({"ns": (8,), "min_time": 0.01} | changes))
+
+
+def test_every_cpu_kernel_is_verified_and_timed(A):
+    messages = []
+    records = bench_matrix(A, quick(), name="layer", progress=lambda f, m: messages.append((f, m)))
+    assert {(r.kernel, r.op) for r in records} >= {
+        (kernel, op) for kernel in ("csb_cpu", "csr_mkl", "csr_scipy", "dense_torch") for op in ("A@B", "A.T@B")
+    }
+    for r in records:
+        assert r.ok, (r.kernel, r.status, r.message)
+        assert r.p25_us <= r.median_us <= r.p75_us
+        assert r.rel_error < 2e-6
+        assert r.speedup_vs_csr > 0
+        assert r.bytes > 0
+        assert r.when
+        assert r.versions["numpy"]
+    fractions = [fraction for fraction, _ in messages]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1.0
+    assert "CSB is" in verdict(records).sentence
+
+
+def test_best_baseline_has_a_ratio_of_one(A):
+    records = bench_matrix(A, quick(ops=("A@B",)))
+    assert max(r.speedup_vs_csr for r in records if r.format == "csr") == pytest.approx(1.0)
+    assert max(r.speedup_vs_dense for r in records if r.format == "dense") == pytest.approx(1.0)
+
+
+def test_a_wrong_kernel_is_reported_and_not_timed(A, broken_kernel):
+    (record,) = bench_matrix(A, quick(ops=("A@B",), kernels=("broken",)))
+    assert record.status == "wrong"
+    assert record.median_us is None
+    assert record.samples == []
+    assert "no time is stated" in record.message
+    json.dumps(record.to_dict(), allow_nan=False)
+
+
+def test_every_strategy_gets_a_record(A):
+    balances = ("in_order", "swizzle", "chunks", "equal_nnz")
+    records = bench_matrix(A, quick(ops=("A@B",), kernels=("csb_cpu",), balances=balances))
+    assert [r.balance for r in records] == list(balances)
+    assert all(r.ok and r.imbalance >= 1.0 for r in records)
+
+
+def test_cold_runs_are_timed_one_by_one(A):
+    (record,) = bench_matrix(A, quick(ops=("A@B",), kernels=("csr_scipy",), mode="cold"))
+    assert record.ok
+    assert len(record.samples) >= 15
+    assert record.threads == 1
+    assert last_cache_bytes() > 1 << 20
+
+
+def test_cuda_kernels_without_a_gpu_say_why(A):
+    from csbviz.ops.devices import gpu_state
+
+    if gpu_state()[0] is not None:
+        pytest.skip("this machine has a GPU")
+    records = bench_matrix(A, quick(ops=("A@B",), device="cuda"))
+    assert records
+    assert all(r.status == "unavailable" and r.message for r in records)
+
+
+def test_records_survive_json(A):
+    records = bench_matrix(A, quick(ops=("A@B",), kernels=("csr_scipy",)))
+    text = json.dumps([r.to_dict() for r in records], allow_nan=False)
+    assert [Record.from_dict(values) for values in json.loads(text)] == records
+    with pytest.raises(InputError, match="no bench record"):
+        Record.from_dict({"kernel": "x"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ops": ("B@A",)}, "no operation 'B@A'"),
+        ({"ns": (0,)}, "N must be between 1 and"),
+        ({"mode": "lukewarm"}, "no mode 'lukewarm'"),
+        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"balances": ("luck",)}, "no balance strategy 'luck'"),
+        ({"kernels": ("magic",)}, "no kernel named 'magic'"),
+        ({"kernels": ("csr_mkl",), "device": "cuda"}, "does not run on cuda"),
+        ({"threads": 10_000}, "Threads must be between 1 and"),
+    ],
+)
+def test_bad_requests_get_one_sentence(A, changes, message):
+    with pytest.raises(OptionError, match=message):
+        bench_matrix(A, quick(**changes))

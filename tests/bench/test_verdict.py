@@ -1,0 +1,121 @@
+"""The verdict follows the measurements: other times give another sentence and another reason."""
+
+import pytest
+
+from csbviz.bench import Record, verdict
+
+
+def record(kernel, fmt, us, *, op="A@B", n=128, status="ok", **changes):
+    values = {
+        "kernel": kernel,
+        "title": kernel,
+        "format": fmt,
+        "matrix": "layer",
+        "op": op,
+        "device": "cpu",
+        "device_name": "test CPU",
+        "dtype": "float32",
+        "precision": "fp32",
+        "m": 2048,
+        "k": 512,
+        "n": n,
+        "nnz": 104_858,
+        "sparsity": 0.9,
+        "block_shape": (64, 64),
+        "balance": "swizzle" if fmt == "csb" else None,
+        "params": {},
+        "threads": 2,
+        "mode": "warm",
+        "status": status,
+        "median_us": us if status == "ok" else None,
+        "bytes": {"csb": 640_000, "csr": 850_000, "dense": 4_194_304}[fmt],
+        "imbalance": 1.02 if fmt == "csb" else None,
+    }
+    return Record(**(values | changes))
+
+
+def test_csb_wins_and_says_by_how_much():
+    judged = verdict([record("csb", "csb", 200.0), record("mkl", "csr", 500.0), record("mm", "dense", 800.0)])
+    assert "2.5x faster than CSR" in judged.sentence
+    assert "4.0x faster than dense" in judged.sentence
+    assert "90.0% sparse" in judged.sentence
+    assert judged.cases[0].winner == "csb"
+    assert "6.1 bytes against 8.1 in CSR" in judged.reason
+
+
+def test_other_measurements_change_sentence_and_reason():
+    fast = verdict([record("csb", "csb", 200.0), record("mkl", "csr", 500.0), record("mm", "dense", 800.0)])
+    slow = verdict([record("csb", "csb", 400.0), record("mkl", "csr", 500.0), record("mm", "dense", 100.0)])
+    assert slow.sentence != fast.sentence
+    assert slow.reason != fast.reason
+    assert slow.cases[0].winner == "dense"
+    assert "4.0x slower than dense" in slow.sentence
+    # At 400 us for 10 % density, 100 us are reached at 2.5 % density.
+    assert slow.cases[0].break_even == pytest.approx(0.975, abs=1e-3)
+    assert "98% sparsity" in slow.reason
+    assert "10.0x as many numbers" in slow.reason
+
+
+def test_csr_wins_and_uneven_work_is_the_reason_when_it_is():
+    even = verdict([record("csb", "csb", 600.0), record("mkl", "csr", 500.0)])
+    uneven = verdict([record("csb", "csb", 600.0, imbalance=1.8), record("mkl", "csr", 500.0)])
+    assert even.cases[0].winner == uneven.cases[0].winner == "csr"
+    assert "nonzeros on average" in even.reason
+    assert "1.80x the average work" in uneven.reason
+
+
+def test_tiny_products_are_launch_bound():
+    judged = verdict([record("csb", "csb", 3.0, n=1), record("mkl", "csr", 3.2, n=1)])
+    assert "cost of starting it" in judged.reason
+
+
+def test_both_operations_are_in_the_sentence_and_the_copy_is_named():
+    judged = verdict(
+        [
+            record("csb", "csb", 200.0),
+            record("mkl", "csr", 300.0),
+            record("csb", "csb", 210.0, op="A.T@B"),
+            record("mkl", "csr", 21_000.0, op="A.T@B"),
+            record("copy", "csr", 300.0, op="A.T@B", copies=2, bytes=1_700_000),
+        ]
+    )
+    assert "For A·B CSB is 1.5x faster than CSR" in judged.sentence
+    assert "For Aᵀ·B CSB is 100.0x faster than CSR" in judged.sentence
+    assert "second, transposed copy would take 300 µs" in judged.reason
+
+
+def test_the_largest_n_makes_the_headline():
+    judged = verdict(
+        [record(k, f, us, n=n) for n in (32, 512) for k, f, us in (("csb", "csb", n), ("mkl", "csr", 2 * n))]
+    )
+    assert "N = 512" in judged.sentence
+    assert [case.n for case in judged.cases] == [32, 512]
+
+
+def test_equal_times_are_called_equal():
+    judged = verdict([record("csb", "csb", 500.0), record("mkl", "csr", 510.0)])
+    assert "as fast as CSR" in judged.sentence
+
+
+def test_only_one_precision_class_is_compared():
+    judged = verdict(
+        [
+            record("csb", "csb", 200.0),
+            record("tf32", "dense", 20.0, precision="tf32"),
+            record("fp32", "dense", 400.0),
+        ]
+    )
+    assert "2.0x faster than dense" in judged.sentence
+
+
+def test_a_wrong_result_is_no_win():
+    wrong = record("csb", "csb", 1.0, status="wrong", message="The result is off by 3.0e-01.")
+    judged = verdict([wrong, record("mkl", "csr", 500.0)])
+    assert judged.sentence.startswith("CSB gave a wrong result")
+    assert judged.problems == ("csb (A·B, N = 128): The result is off by 3.0e-01.",)
+
+
+def test_without_a_peer_there_is_nothing_to_compare():
+    assert "nothing to compare" in verdict([record("csb", "csb", 200.0)]).sentence
+    assert "no verdict" in verdict([record("mkl", "csr", 200.0)]).sentence
+    assert "no verdict" in verdict([]).sentence
