@@ -7,60 +7,103 @@ Ranges in comments are half open.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
-from . import order
-
-__all__ = ["ORDER_CODES", "SORTED", "UNSORTED", "csb_to_csr", "csr_to_csb", "dense_to_csb", "sort_blocks"]
+__all__ = ["SORTED", "UNSORTED", "csb_to_csr", "csr_to_csb", "dense_to_csb", "sort_blocks"]
 
 SORTED, UNSORTED = -1, -2  # what csr_to_csb returns when all columns are in range
-ORDER_CODES = {"row": 0, "col": 1, "morton": 2}
-SMALL = 24  # entries up to which insertion sort beats a radix sort's passes over 256 counters
+SMALL = 16  # entries up to which insertion sort is the fastest
+WORDS_PER_ENTRY = 4  # of a block's bitmap, up to which ranking beats a radix sort
 
-_spread_bits = njit(nogil=True, cache=True)(order.spread_bits)
+
+@intrinsic
+def popcount(typingctx, word):
+    """Count the ones of a uint64 in one instruction."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.uint64(types.uint64), codegen
 
 
 @njit(nogil=True, cache=True)
-def csr_to_csb(indptr, indices, bits, cols, row_shift, col_shift, values, row_ind, col_ind, blk_ptr):
-    """Fill CSB arrays in row order; return SORTED, UNSORTED or the first entry whose column is out of range.
+def _first_out_of_range(indices, begin, end, cols):
+    """Return the first position of [begin, end) whose column is not in [0, cols), else end."""
+    bound, bad = np.uintp(cols), False
+    for p in range(np.uintp(begin), np.uintp(end)):  # without an exit, so that it becomes vector code
+        bad |= np.uintp(indices[p]) >= bound  # a negative column is a huge unsigned one
+    if bad:
+        for p in range(begin, end):
+            if np.uintp(indices[p]) >= bound:
+                return p
+    return end
+
+
+@njit(nogil=True, cache=True)
+def _count(indices, begin, end, shift, counts, counts2):
+    """Add to counts[column >> shift] the entries of [begin, end); counts2 is scratch of the same size.
+
+    Neighbours often meet in one counter and would wait for each other: two tables take a half each.
+    """
+    one, shift = np.uintp(1), np.uintp(shift)
+    counts2[:] = 0
+    begin, end = np.uintp(begin), np.uintp(end)
+    half = (end - begin) >> one
+    for p in range(begin, begin + half):
+        counts[np.uintp(indices[p]) >> shift] += one
+        counts2[np.uintp(indices[p + half]) >> shift] += one
+    if (end - begin) & one:
+        counts[np.uintp(indices[end - one]) >> shift] += one
+    for j in range(len(counts)):
+        counts[j] += counts2[j]
+
+
+@njit(nogil=True, cache=True)
+def csr_to_csb(
+    indptr, indices, bits, cols, row_shift, col_shift, by_column, values, row_ind, col_ind, blk_ptr
+):
+    """Fill CSB arrays; return SORTED, UNSORTED or the first entry whose column is out of range.
 
     indptr: rows + 1, checked. blk_ptr: blocks + 1, zeros. values, row_ind, col_ind: nnz, written in full.
+    by_column: count by column instead of by block, which gives column order instead of row order.
+    Unsigned positions spare the test for negative indices.
     """
     rows = len(indptr) - 1
     grid_rows = (rows + (1 << row_shift) - 1) >> row_shift
     grid_cols = (cols + (1 << col_shift) - 1) >> col_shift
     row_mask, col_mask = (1 << row_shift) - 1, (1 << col_shift) - 1
-    place = np.zeros(grid_cols, np.int64)
-    result = SORTED
+    shift = 0 if by_column else col_shift
+    places = cols if by_column else grid_cols
+    one, ushift = np.uintp(1), np.uintp(shift)
+    place, scratch = np.empty(places, np.uintp), np.empty(places, np.uintp)
+    unsorted = False
     for i in range(grid_rows):
         first_row, last_row = i << row_shift, min((i + 1) << row_shift, rows)
+        begin, end = np.int64(indptr[first_row]), np.int64(indptr[last_row])
+        bad = _first_out_of_range(indices, begin, end, cols)
+        if bad < end:
+            return bad
         place[:] = 0
-        for row in range(first_row, last_row):
-            before = -1
-            for p in range(indptr[row], indptr[row + 1]):
-                col = np.int64(indices[p])
-                if col <= before:
-                    result = UNSORTED
-                if col < 0 or col >= cols:
-                    return p
-                before = col
-                place[col >> col_shift] += 1
-        position = np.int64(indptr[first_row])
-        for j in range(grid_cols):
-            count = place[j]
-            place[j] = position
+        _count(indices, begin, end, shift, place, scratch)
+        position = np.uintp(begin)
+        for k in range(places):  # from counts to the next free place of each block or column
+            count = place[k]
+            place[k] = position
             position += count
-            blk_ptr[i * grid_cols + j + 1] = position
+            blk_ptr[i * grid_cols + (k >> (col_shift - shift)) + 1] = position
         for row in range(first_row, last_row):
-            for p in range(indptr[row], indptr[row + 1]):
-                col = np.int64(indices[p])
-                j = col >> col_shift
-                position = place[j]
-                place[j] = position + 1
+            first, last = np.uintp(indptr[row]), np.uintp(indptr[row + 1])
+            for p in range(first + one, last):
+                unsorted |= indices[p] <= indices[p - one]
+            for p in range(first, last):
+                col = np.uintp(indices[p])
+                position = place[col >> ushift]
+                place[col >> ushift] = position + one
                 values[position] = bits[p]
                 row_ind[position] = row & row_mask
                 col_ind[position] = col & col_mask
-    return result
+    return UNSORTED if unsorted else SORTED
 
 
 @njit(nogil=True, cache=True)
@@ -147,21 +190,6 @@ def csb_to_csr(
 
 
 @njit(nogil=True, cache=True)
-def _order_key(row, col, row_bits, col_bits, code):
-    """Return one entry's order key; see `order.order_key`."""
-    if code == 0:
-        return (row << np.uint32(col_bits)) | col
-    if code == 1:
-        return (col << np.uint32(row_bits)) | row
-    low = min(row_bits, col_bits)
-    mask = np.uint32((1 << low) - 1)
-    square = (_spread_bits(row & mask) << np.uint32(1)) | _spread_bits(col & mask)
-    if low == 16:
-        return square
-    return square | (((row >> np.uint32(low)) | (col >> np.uint32(low))) << np.uint32(2 * low))
-
-
-@njit(nogil=True, cache=True)
 def _insertion_sort(keys, items, n):
     for a in range(1, n):
         key, item, b = keys[a], items[a], a
@@ -172,14 +200,14 @@ def _insertion_sort(keys, items, n):
 
 
 @njit(nogil=True, cache=True)
-def _radix_sort(keys, items, keys2, items2, n, first_bit, last_bit):
-    """Sort keys[:n] with their items by bits [first_bit, last_bit), at most 8 a pass; the result is in keys, items."""
-    passes = (last_bit - first_bit + 7) // 8
-    width = (last_bit - first_bit + passes - 1) // passes
+def _radix_sort(keys, items, keys2, items2, n, bits):
+    """Sort keys[:n] of `bits` bits with their items, at most 8 bits a pass; return the sorted items."""
+    passes = (bits + 7) // 8
+    width = (bits + passes - 1) // passes
     starts = np.empty((1 << width) + 1, np.int64)
     mask = np.uint32((1 << width) - 1)
     for k in range(passes):
-        shift = np.uint32(first_bit + k * width)
+        shift = np.uint32(k * width)
         starts[:] = 0
         for a in range(n):
             starts[((keys[a] >> shift) & mask) + 1] += 1
@@ -190,43 +218,77 @@ def _radix_sort(keys, items, keys2, items2, n, first_bit, last_bit):
             keys2[starts[digit]], items2[starts[digit]] = keys[a], items[a]
             starts[digit] += 1
         keys, keys2, items, items2 = keys2, keys, items2, items
-    return keys, items
+    return items
 
 
 @njit(nogil=True, cache=True)
-def sort_blocks(bits, row_ind, col_ind, blk_ptr, row_bits, col_bits, code, first_bit):
-    """Sort every block's entries by key bits [first_bit, row_bits + col_bits) in place; stable.
+def _rank_keys(keys, n, bitmap, before, ranks):
+    """Write how many of keys[:n] are smaller than each; return False when two are equal.
 
-    Bits below first_bit must be in order already.
+    bitmap, before: scratch, a word per 64 possible keys; no comparison is made and nothing moves.
     """
-    longest = 0
+    low = np.uint32(63)
+    bitmap[:] = 0
+    for a in range(n):
+        bitmap[keys[a] >> np.uint32(6)] |= np.uint64(1) << np.uint64(keys[a] & low)
+    total = np.uint64(0)
+    for word in range(len(bitmap)):
+        before[word] = total
+        total += popcount(bitmap[word])
+    if total != n:
+        return False
+    for a in range(n):
+        word = keys[a] >> np.uint32(6)
+        smaller = (np.uint64(1) << np.uint64(keys[a] & low)) - np.uint64(1)
+        ranks[a] = before[word] + popcount(bitmap[word] & smaller)
+    return True
+
+
+@njit(nogil=True, cache=True)
+def sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits):
+    """Sort every block's entries by row_keys[row] | col_keys[col] in place; stable.
+
+    row_keys, col_keys: uint32, as many as the block has rows and columns. Keys are below 2**key_bits.
+    """
+    longest = np.int64(0)
     for block in range(len(blk_ptr) - 1):
-        longest = max(longest, blk_ptr[block + 1] - blk_ptr[block])
+        longest = max(longest, np.int64(blk_ptr[block + 1]) - np.int64(blk_ptr[block]))
     keys, keys2 = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
-    items, items2 = np.empty(longest, np.int64), np.empty(longest, np.int64)
-    old_bits, old_row, old_col = (
-        np.empty_like(bits[:longest]),
-        np.empty_like(row_ind[:longest]),
-        np.empty_like(col_ind[:longest]),
+    ranks, items, items2 = (
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
+        np.empty(longest, np.int64),
     )
-    last_bit = row_bits + col_bits
-    if first_bit == last_bit:
-        return
+    old_bits, old_row, old_col = (
+        np.empty(longest, bits.dtype),
+        np.empty(longest, row_ind.dtype),
+        np.empty(longest, col_ind.dtype),
+    )
+    words = ((1 << key_bits) + 63) >> 6
+    ranking = words <= WORDS_PER_ENTRY * longest
+    bitmap, before = (
+        np.empty(words if ranking else 0, np.uint64),
+        np.empty(words if ranking else 0, np.uint64),
+    )
     for block in range(len(blk_ptr) - 1):
-        start = np.int64(blk_ptr[block])
-        n = np.int64(blk_ptr[block + 1]) - start
+        start = np.uintp(blk_ptr[block])
+        n = np.uintp(blk_ptr[block + 1]) - start
         if n < 2:
             continue
         for a in range(n):
             p = start + a
-            keys[a] = _order_key(np.uint32(row_ind[p]), np.uint32(col_ind[p]), row_bits, col_bits, code)
-            items[a] = a
+            keys[a] = row_keys[row_ind[p]] | col_keys[col_ind[p]]
             old_bits[a], old_row[a], old_col[a] = bits[p], row_ind[p], col_ind[p]
-        if n <= SMALL:
-            _insertion_sort(keys, items, n)
-            result = items
-        else:
-            result = _radix_sort(keys, items, keys2, items2, n, first_bit, last_bit)[1]
+        if n <= SMALL or words > WORDS_PER_ENTRY * n or not _rank_keys(keys, n, bitmap, before, ranks):
+            for a in range(n):
+                items[a] = a
+            if n <= SMALL:
+                _insertion_sort(keys, items, n)
+                order = items
+            else:
+                order = _radix_sort(keys, items, keys2, items2, n, key_bits)
+            for a in range(n):
+                ranks[order[a]] = a
         for a in range(n):
-            p, q = start + a, result[a]
-            bits[p], row_ind[p], col_ind[p] = old_bits[q], old_row[q], old_col[q]
+            p = start + ranks[a]
+            bits[p], row_ind[p], col_ind[p] = old_bits[a], old_row[a], old_col[a]

@@ -12,8 +12,8 @@ import scipy.sparse
 
 from ..errors import MatrixError
 from . import dtypes
-from .checks import blk_ptr_dtype, check_grid, grid_of, index_dtype
-from .order import log2_of, order_key
+from .checks import blk_ptr_dtype, check_grid, index_dtype
+from .order import key_bits, log2_of, order_key
 
 __all__ = [
     "as_csr",
@@ -98,16 +98,27 @@ def csr_to_csb(S, block_shape: tuple[int, int], order: str) -> tuple:
     check_csr(S)
     nnz, bits = int(S.indptr[-1]), dtypes.bits_of(np.ascontiguousarray(S.data))
     values, row_ind, col_ind, blk_ptr = _empty(S.shape, block_shape, bits.dtype, nnz)
+    # Counters for every column of every row of blocks pay while there are not many more of them than entries.
+    by_column = order == "col" and -(-S.shape[0] // block_shape[0]) * S.shape[1] <= 4 * nnz
     found = _loops.csr_to_csb(
-        S.indptr, S.indices, bits, S.shape[1], *map(log2_of, block_shape), values, row_ind, col_ind, blk_ptr
+        S.indptr,
+        S.indices,
+        bits,
+        S.shape[1],
+        *map(log2_of, block_shape),
+        by_column,
+        values,
+        row_ind,
+        col_ind,
+        blk_ptr,
     )
     if found >= 0:
         raise MatrixError(
             f"Entry {found} has column {S.indices[found]}; the matrix has columns 0 to {S.shape[1] - 1}."
         )
     unsorted = found == _loops.UNSORTED
-    if unsorted or order != "row":
-        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order, "" if unsorted else "row")
+    if not by_column and (unsorted or order != "row"):
+        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
     values = dtypes.values_from_bits(values, S.dtype.name)
     if unsorted:
         values, row_ind, col_ind, blk_ptr = _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape)
@@ -129,7 +140,7 @@ def dense_to_csb(bits: np.ndarray, dtype: str, block_shape: tuple[int, int], ord
         bits, bits.dtype.type(magnitude), *map(log2_of, block_shape), values, row_ind, col_ind, blk_ptr
     )
     if order != "row":
-        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order, "row")
+        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
     return dtypes.values_from_bits(values, dtype), row_ind, col_ind, blk_ptr, bits.shape, block_shape
 
 
@@ -202,16 +213,16 @@ def _empty(shape, block_shape, bits_dtype, nnz) -> tuple:
     )
 
 
-def _sort(bits, row_ind, col_ind, blk_ptr, block_shape, order, sorted_by) -> None:
+def _sort(bits, row_ind, col_ind, blk_ptr, block_shape, order) -> None:
     """Sort every block by its order key in place; stable, so entries of one cell keep their sequence."""
     from . import _loops
 
-    row_bits, col_bits = map(log2_of, block_shape)
-    # Entries in row order need to be sorted by their column alone to be in column order: skip the key's low bits.
-    first_bit = row_bits if order == "col" and sorted_by == "row" else 0
-    _loops.sort_blocks(
-        bits, row_ind, col_ind, blk_ptr, row_bits, col_bits, _loops.ORDER_CODES[order], first_bit
-    )
+    rows, cols = (np.arange(side, dtype=np.uint32) for side in block_shape)
+    row_keys = order_key(
+        rows, np.zeros_like(rows), block_shape, order
+    )  # a key is its row's part or-ed with its column's
+    col_keys = order_key(np.zeros_like(cols), cols, block_shape, order)
+    _loops.sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits(block_shape))
 
 
 def _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape) -> tuple:
