@@ -1,0 +1,394 @@
+"""The queue in front of the cluster: jobs in turn, their progress, their cancellation."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from typing import Any
+
+from ..errors import JobError
+from .jobs import JobSpec, JobStatus, sentence_of
+
+__all__ = ["MeasurementService", "get_service"]
+
+_WORKER_SECONDS = 90  # how long a job waits for a worker of its device to come up
+_CHECK_SECONDS = 2.0  # how often a running job's worker is looked for
+_DEVICE_SECONDS = 0.1  # how often a worker that starts is looked for
+_LOST = "the worker process ended while the job ran (out of memory, a crash, or killed from outside)"
+
+
+class _Job:
+    """A job and all that is known of it; the service's lock guards the fields."""
+
+    def __init__(self, spec: JobSpec, kwargs: bytes) -> None:
+        self.id = uuid.uuid4().hex[:12]
+        self.name, self.function, self.device, self.kwargs = spec.name, spec.function, spec.device, kwargs
+        self.state, self.fraction, self.message = "queued", 0.0, ""
+        self.result: Any = None
+        self.error: str | None = None
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.missing_since: float | None = None  # when it was first found that no worker has its device
+        self.cancelling = False
+        self.wake = threading.Event()  # set when its future is done, or a cancel was asked for
+
+    @property
+    def seconds(self) -> float:
+        if self.started is None:
+            return 0.0
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    def finish(self, state: str, result: Any = None, error: str | None = None) -> None:
+        self.state, self.result, self.error, self.ended = state, result, error, time.monotonic()
+        self.kwargs = b""  # the arguments can be large
+        if state == "cancelled":
+            self.message = "Cancelled"
+        if state == "done":
+            self.fraction = 1.0
+
+
+class MeasurementService:
+    """Runs jobs in worker processes: on one machine one job at a time, in the order in which they came.
+
+    The workers start with the first job (or `warm_up`). A job that crashes ends its own worker process alone;
+    a new one is started before the next job runs.
+
+    Set the environment variable CSBVIZ_SCHEDULER to ``tls://host:port`` or ``tcp://host:port`` to use an
+    existing Dask cluster instead, whose workers have csbviz installed and were started with a nanny, one
+    thread, and ``--resources "cpu=1"`` or ``--resources "cuda=1"``. Jobs then run at the same time on
+    different machines. **Plain tcp runs the code of anyone who reaches the scheduler or a worker**: use it on
+    a trusted network only.
+
+    Parameters
+    ----------
+    history : int
+        How many finished jobs are remembered; those not asked for longest are forgotten first.
+
+    Notes
+    -----
+    All methods may be called from any thread.
+    """
+
+    def __init__(self, history: int = 50) -> None:
+        self._history = history
+        self._changed = threading.Condition()
+        self._jobs: OrderedDict[str, _Job] = OrderedDict()  # finished ones least recently asked for first
+        self._queue: list[_Job] = []
+        self._busy: set[str] = set()  # hosts on which a job runs
+        self._threads: set[threading.Thread] = set()
+        self._cluster_lock = threading.Lock()
+        self._cluster: Any = None
+        self._dispatcher: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    # ---- for callers ------------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        return self._stop.is_set()
+
+    def submit(self, spec: JobSpec) -> str:
+        """Put a job at the end of the queue.
+
+        Returns
+        -------
+        str
+            The job's id.
+
+        Raises
+        ------
+        JobError
+            When the arguments cannot be sent to another process, or the service is closed.
+        """
+        try:
+            kwargs = pickle.dumps(spec.kwargs, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise JobError(
+                f"the arguments of job {spec.name!r} cannot be sent: {sentence_of(error)}"
+            ) from error
+        job = _Job(spec, kwargs)
+        with self._changed:
+            if self.closed:
+                raise JobError("the measurement service is closed and takes no more jobs")
+            self._jobs[job.id] = job
+            self._queue.append(job)
+            if self._dispatcher is None:
+                self._dispatcher = threading.Thread(target=self._dispatch, name="csbviz-jobs", daemon=True)
+                self._dispatcher.start()
+            self._changed.notify_all()
+        return job.id
+
+    def status(self, job_id: str) -> JobStatus:
+        """Return a job as it is now.
+
+        Raises
+        ------
+        JobError
+            When the id is unknown, or the job has been forgotten.
+        """
+        with self._changed:
+            self._jobs.move_to_end(self._find(job_id).id)
+            return self._status(self._jobs[job_id])
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JobStatus:
+        """Return the job once it has finished, or after `timeout` seconds as it then is."""
+        with self._changed:
+            job = self._find(job_id)
+            self._changed.wait_for(lambda: job.ended is not None, timeout)
+            return self._status(job)
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job: a queued one is taken out, a running one is stopped by ending its worker process.
+
+        It does not wait: the state becomes "cancelled" once the process has ended. Nothing happens to a
+        finished job.
+
+        Raises
+        ------
+        JobError
+            When the id is unknown, or the job has been forgotten.
+        """
+        with self._changed:
+            job = self._find(job_id)
+            if job.state == "queued":
+                self._queue.remove(job)
+                self._finish(job, "cancelled")
+            elif job.state == "running":
+                job.cancelling, job.message = True, "Stopping"
+                job.wake.set()
+
+    def jobs(self) -> tuple[JobStatus, ...]:
+        """Return the jobs that run, those that wait in their order, and the finished ones, oldest first."""
+        with self._changed:
+            running = [job for job in self._jobs.values() if job.state == "running"]
+            finished = sorted((j for j in self._jobs.values() if j.ended is not None), key=lambda j: j.ended)
+            return tuple(self._status(job) for job in (*running, *self._queue, *finished))
+
+    def warm_up(self, device: str = "cpu") -> None:
+        """Start the worker process in the background, which takes seconds, before the first job comes."""
+        threading.Thread(target=self._start_quietly, args=(device,), name="csbviz-start", daemon=True).start()
+
+    def close(self) -> None:
+        """Cancel all jobs and end all processes that the service started. Closing twice is fine."""
+        with self._changed:
+            self._stop.set()
+            for job in self._queue:
+                self._finish(job, "cancelled")
+            self._queue.clear()
+            for job in self._jobs.values():
+                job.cancelling = True
+                job.wake.set()
+            self._changed.notify_all()
+            threads = [*self._threads, *([self._dispatcher] if self._dispatcher else [])]
+        for thread in threads:
+            thread.join()
+        with self._cluster_lock:
+            cluster, self._cluster = self._cluster, None
+            if cluster is not None:
+                cluster.close()
+
+    def __enter__(self) -> MeasurementService:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ---- the queue --------------------------------------------------------------------------------------
+
+    def _find(self, job_id: str) -> _Job:
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise JobError(
+                f"there is no job {job_id!r}; finished jobs are forgotten after {self._history} others"
+            )
+        return job
+
+    def _status(self, job: _Job) -> JobStatus:
+        position = self._queue.index(job) + 1 if job.state == "queued" else 0
+        return JobStatus(
+            job.id,
+            job.name,
+            job.state,
+            job.fraction,
+            job.message,
+            position,
+            job.result,
+            job.error,
+            job.seconds,
+        )
+
+    def _finish(self, job: _Job, state: str, result: Any = None, error: str | None = None) -> None:
+        job.finish(state, result, error)
+        self._jobs.move_to_end(job.id)
+        finished = [j.id for j in self._jobs.values() if j.ended is not None]
+        for old in finished[: max(0, len(finished) - self._history)]:
+            del self._jobs[old]
+        self._changed.notify_all()
+
+    def _report(self, report: dict[str, Any]) -> None:
+        """Take in what a running job says of its progress."""
+        with self._changed:
+            job = self._jobs.get(report["job"])
+            if job is not None and job.state == "running" and not job.cancelling:
+                job.fraction = min(1.0, max(0.0, report["fraction"]))
+                job.message = report["message"]
+
+    def _dispatch(self) -> None:
+        """Hand queued jobs to free places, until the service is closed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self.closed)
+                if self.closed:
+                    return
+                devices = {job.device for job in self._queue}
+                for job in self._queue:
+                    job.message = job.message or "Waiting"
+            cluster = None
+            try:
+                cluster = self._connect(devices)
+                places = cluster.places()
+            except Exception as error:
+                if cluster is None or cluster.alive():
+                    self._fail_queue(error)
+                continue  # a cluster that was lost meanwhile is replaced
+            with self._changed:
+                self._start_jobs(cluster, places)
+                if self._queue and not self.closed:
+                    self._changed.wait(_CHECK_SECONDS if self._busy else _DEVICE_SECONDS)
+
+    def _start_jobs(self, cluster: Any, places: list[Any]) -> None:
+        blocked = set()
+        for job in list(self._queue):
+            fitting = [place for place in places if job.device in place.devices]
+            free = [place for place in fitting if place.host not in self._busy]
+            if not fitting:
+                self._wait_for_device(job, cluster)
+            if not free or job.device in blocked:
+                blocked.add(job.device)
+                continue
+            self._queue.remove(job)
+            self._busy.add(free[0].host)
+            job.state, job.started, job.message = "running", time.monotonic(), "Starting"
+            thread = threading.Thread(
+                target=self._run, args=(job, cluster, free[0]), name=f"csbviz-{job.id}", daemon=True
+            )
+            self._threads.add(thread)
+            thread.start()
+            self._changed.notify_all()
+
+    def _wait_for_device(self, job: _Job, cluster: Any) -> None:
+        """Note that no worker offers the job's device, and give up after a while."""
+        now = time.monotonic()
+        job.missing_since = job.missing_since or now
+        job.message = "Starting the worker process"
+        if now - job.missing_since > _WORKER_SECONDS:
+            self._queue.remove(job)
+            error = f"no worker of {cluster.address} offered {job.device!r} within {_WORKER_SECONDS} s"
+            self._finish(job, "failed", error=error)
+
+    def _fail_queue(self, error: Exception) -> None:
+        with self._changed:
+            for job in self._queue:
+                self._finish(job, "failed", error=sentence_of(error))
+            self._queue.clear()
+
+    # ---- one job ----------------------------------------------------------------------------------------
+
+    def _run(self, job: _Job, cluster: Any, place: Any) -> None:
+        """See a job through at its place, then free the place once a worker is there again."""
+        try:
+            outcome = self._attend(job, cluster, place)
+        except Exception as error:
+            outcome = {"state": "failed", "error": sentence_of(error)}
+        with self._changed:
+            self._finish(job, outcome["state"], outcome.get("result"), outcome.get("error"))
+        try:
+            self._wait_for_worker(job.device, cluster, place)
+        finally:
+            with self._changed:
+                self._busy.discard(place.host)
+                self._threads.discard(threading.current_thread())
+                self._changed.notify_all()
+
+    def _attend(self, job: _Job, cluster: Any, place: Any) -> dict[str, Any]:
+        """Run a job to its end, of whatever kind: an outcome as `worker.run_job` returns it, unpickled."""
+        future = cluster.submit(job.function, job.kwargs, job.id, job.device, place)
+        future.add_done_callback(lambda _: job.wake.set())
+        try:
+            while not future.done():
+                job.wake.wait(_CHECK_SECONDS)
+                if future.done():
+                    break
+                if job.cancelling:
+                    cluster.end_worker(place)
+                    return {"state": "cancelled"}
+                if not cluster.alive() or (not cluster.has(place) and not future.done()):
+                    return {"state": "failed", "error": _LOST}
+            if future.status != "finished":
+                return {"state": "failed", "error": _LOST}
+            outcome = future.result()
+        finally:
+            future.release()
+        if outcome["state"] == "done":
+            outcome["result"] = pickle.loads(outcome["result"])
+        return outcome
+
+    def _wait_for_worker(self, device: str, cluster: Any, place: Any) -> None:
+        """After a worker process ended, wait until its nanny has brought a new one."""
+        deadline = time.monotonic() + _WORKER_SECONDS
+        try:
+            if cluster.has(place):
+                return
+            while not self.closed and cluster.alive() and time.monotonic() < deadline:
+                if any(device in p.devices and p.host == place.host for p in cluster.places()):
+                    return
+                self._stop.wait(_DEVICE_SECONDS)
+        except Exception:
+            return  # the connection is lost; the dispatcher makes a new one
+
+    # ---- the cluster ------------------------------------------------------------------------------------
+
+    def _connect(self, devices: set[str]) -> Any:
+        """Return the cluster, started if need be, with a worker requested for each device."""
+        from .cluster import LocalCluster, RemoteCluster
+
+        with self._cluster_lock:
+            if self.closed:
+                raise JobError("the measurement service is closed")
+            if self._cluster is not None and not self._cluster.alive():
+                lost, self._cluster = self._cluster, None
+                lost.close()
+            if self._cluster is None:
+                address = os.environ.get("CSBVIZ_SCHEDULER")
+                if address:
+                    self._cluster = RemoteCluster(address, self._report)
+                else:
+                    self._cluster = LocalCluster(self._report, self._stop)
+            for device in devices:
+                self._cluster.request(device)
+            return self._cluster
+
+    def _start_quietly(self, device: str) -> None:
+        try:
+            self._connect({device})
+        except Exception:
+            return  # the first job will say what is wrong
+
+
+_service: MeasurementService | None = None
+_service_lock = threading.Lock()
+
+
+def get_service() -> MeasurementService:
+    """Return the service of this process, shared by all its threads; it is closed when the process ends."""
+    global _service
+    with _service_lock:
+        if _service is None or _service.closed:
+            _service = MeasurementService()
+            atexit.register(_service.close)
+        return _service

@@ -1,0 +1,90 @@
+"""What runs in a Dask worker process, and in the nanny that watches it."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import time
+import traceback
+from typing import Any
+
+from ..errors import CSBVizError, JobCancelled
+from .jobs import resolve, sentence_of
+
+__all__ = ["end_worker_process", "run_job"]
+
+_REPORT_INTERVAL = 0.05  # seconds between two reports with the same message
+
+
+class _Progress:
+    """Sends ``progress(fraction, message)`` to whoever follows the topic, not more often than is of use."""
+
+    def __init__(self, worker: Any, topic: str, job_id: str) -> None:
+        self._worker, self._topic, self._job_id = worker, topic, job_id
+        self._message, self._last = "", -math.inf
+
+    def __call__(self, fraction: float, message: str = "") -> None:
+        now = time.monotonic()
+        if message == self._message and fraction < 1 and now - self._last < _REPORT_INTERVAL:
+            return
+        self._message, self._last = message, now
+        report = {"job": self._job_id, "fraction": float(fraction), "message": str(message)}
+        self._worker.log_event(self._topic, report)
+
+
+def run_job(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str, Any]:
+    """Run a job and answer with plain data, so that no exception or result has to travel through Dask.
+
+    Parameters
+    ----------
+    function : str
+        "module:callable".
+    kwargs : bytes
+        Its pickled arguments.
+    job_id, topic : str
+        Under which progress is reported.
+
+    Returns
+    -------
+    dict
+        "state": "done", "failed" or "cancelled"; "result": pickled, when done; "error": a sentence otherwise.
+    """
+    from distributed import get_worker
+
+    try:
+        target = resolve(function)
+        result = target(**pickle.loads(kwargs), progress=_Progress(get_worker(), topic, job_id))
+    except JobCancelled as error:
+        return {"state": "cancelled", "error": sentence_of(error)}
+    except BaseException as error:  # also SystemExit: a job must not end the worker
+        if not isinstance(error, CSBVizError):
+            traceback.print_exc()
+        return {"state": "failed", "error": sentence_of(error)}
+    try:
+        return {"state": "done", "result": pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)}
+    except Exception as error:
+        why = f"the job's result, a {type(result).__name__}, cannot be sent back ({sentence_of(error)})"
+        return {"state": "failed", "error": why}
+
+
+def end_worker_process(dask_worker: Any) -> None:
+    """End the worker process of the nanny in which this runs, and all that it started.
+
+    Dask passes the nanny as `dask_worker`. A kernel in full run answers to nothing gentler; the nanny then
+    starts a new process.
+    """
+    import psutil
+
+    pid = dask_worker.pid
+    if pid is None:
+        return  # it ended by itself
+    try:
+        worker = psutil.Process(pid)
+        family = [*worker.children(recursive=True), worker]
+    except psutil.NoSuchProcess:
+        return
+    for process in family:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
