@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from csbviz.commands.output import emit, percent, size, table
+from csbviz.commands.output import emit, table
 from csbviz.commands.sources import Source, open_source
+from csbviz.figures.text import percent, size
 
 __all__ = ["describe", "run"]
 
@@ -91,7 +92,7 @@ def _lines(found: dict) -> Iterator[str]:
     yield from table(header, [_cells(layer) for layer in layers], left=2)
     if len(layers) > 1:
         nnz, values = sum(layer["nnz"] for layer in layers), sum(_weights(layer) for layer in layers)
-        sparsity = percent(1.0 - nnz / values)
+        sparsity = percent(1.0 - nnz / values, 2)
         yield f"{len(layers)} prunable layers: {nnz:,} nonzeros of {values:,} weights, sparsity {sparsity}"
     yield "per row, per column: mean ± standard deviation of the nonzeros"
     if "csb" in found:
@@ -117,7 +118,7 @@ def _cells(layer: dict) -> tuple[str, ...]:
         layer["kind"],
         f"{layer['rows']} x {layer['cols']}",
         f"{layer['nnz']:,}",
-        percent(layer["sparsity"]),
+        percent(layer["sparsity"], 2),
         f"{layer['row_mean']:.1f} ± {layer['row_std']:.1f}",
         f"{layer['col_mean']:.1f} ± {layer['col_std']:.1f}",
     )

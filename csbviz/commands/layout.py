@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from csbviz.commands.output import emit, percent, size, table
+from csbviz.commands.output import emit, table
 from csbviz.commands.sources import open_source
+from csbviz.figures.text import percent, size
 
 __all__ = ["lay_out", "run"]
 
@@ -107,10 +108,14 @@ def _pair(values: list[int]) -> str:
     return f"{values[0]} x {values[1]}"
 
 
+def _size(number: int | None) -> str:
+    return "-" if number is None else size(number)
+
+
 def _in_full(layout: dict) -> Iterator[str]:
     yield (
         f"{layout['name']}: {_pair(layout['shape'])}, {layout['nnz']:,} nonzeros, "
-        f"sparsity {percent(layout['sparsity'])}, {layout['dtype']}"
+        f"sparsity {percent(layout['sparsity'], 2)}, {layout['dtype']}"
     )
     blocks = layout["block_nnz"]
     yield (
@@ -152,7 +157,7 @@ def _bytes_table(layout: dict) -> Iterator[str]:
         parts = (stored["values"], stored["indices"], stored["pointers"], stored["total"])
         total = stored["total"]
         share = f"{100 * total / dense:.1f} %" if dense and total is not None else "-"
-        rows.append((name, *(size(part) for part in parts), share))
+        rows.append((name, *(_size(part) for part in parts), share))
     yield from table(("format", "values", "indices", "pointers", "total", "of dense"), rows)
     yield from notes
 
@@ -167,7 +172,7 @@ def _in_short(layouts: list[dict]) -> Iterator[str]:
             (
                 layout["name"],
                 _pair(layout["shape"]),
-                percent(layout["sparsity"]),
+                percent(layout["sparsity"], 2),
                 "x".join(map(str, layout["block_shape"])),
                 _pair(layout["grid"]),
                 f"{layout['block_nnz']['mean']:.1f}",

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["WIDTH", "emit", "joined", "percent", "size", "table", "wrapped"]
+__all__ = ["WIDTH", "emit", "joined", "table", "wrapped"]
 
 WIDTH = 100
 """Columns that every table fits into."""
 
 _GAP = "  "
-_UNITS = ("KiB", "MiB", "GiB")
 
 
 def emit(destination: str | None, result: Any, lines: Iterable[str]) -> None:
@@ -109,20 +108,3 @@ def wrapped(label: str, text: str, indent: int = 12, width: int = WIDTH) -> list
 def joined(values: Iterable[Any]) -> str:
     """Values separated by commas, or a dash for none."""
     return ", ".join(map(str, values)) or "-"
-
-
-def percent(share: float) -> str:
-    """A share in 0 to 1 as percent with two digits after the point; 0 and 100 only where it is exactly so."""
-    if 0 < share < 1:
-        share = min(max(share, 0.0001), 0.9999)
-    return f"{100 * share:.2f} %"
-
-
-def size(number: float | None) -> str:
-    """A number of bytes with a binary unit; a dash for None."""
-    if number is None:
-        return "-"
-    if number < 1024:
-        return f"{number:.0f} B"
-    power = min(int(math.log2(number)) // 10, len(_UNITS))
-    return f"{number / 1024**power:,.1f} {_UNITS[power - 1]}"

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from csbviz.commands.output import emit, percent, size, table
+from csbviz.commands.output import emit, table
 from csbviz.commands.sources import open_source
 from csbviz.errors import FileFormatError, InputError
+from csbviz.figures.text import percent, size
 
 __all__ = ["run"]
 
@@ -77,9 +78,9 @@ def _lines(result: dict) -> Iterator[str]:
     yield from table(
         ("layer", "shape", "nonzeros", "sparsity"),
         [
-            (row["name"], f"{row['rows']} x {row['cols']}", f"{row['nnz']:,}", percent(row["sparsity"]))
+            (row["name"], f"{row['rows']} x {row['cols']}", f"{row['nnz']:,}", percent(row["sparsity"], 2))
             for row in result["layers"]
         ],
     )
-    yield f"{result['nnz']:,} of {result['values']:,} weights kept, sparsity {percent(result['sparsity'])}"
+    yield f"{result['nnz']:,} of {result['values']:,} weights kept, sparsity {percent(result['sparsity'], 2)}"
     yield f"Saved {result['output']} ({size(result['bytes'])})"

@@ -1,0 +1,347 @@
+"""The rules of docs/architecture.md, held: who imports whom, which names are public, what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import csbviz
+from tests.imports import ROOT, Import, imports_of, module_name, source_files
+
+# A folder and the folders that it may name; what those may import, it may import too.
+MAY_IMPORT = {
+    "formats": (),
+    "models": ("formats",),
+    "pruning": ("models",),
+    "balance": ("formats",),
+    "kernels": (),
+    "ops": ("formats", "balance", "kernels"),
+    "bench": ("ops",),
+    "service": (),
+    "figures": ("formats", "models", "pruning", "balance", "ops", "bench"),
+    "commands": ("formats", "models", "pruning", "balance", "ops", "bench", "service", "figures"),
+    "cli": ("commands",),
+    "ui": ("formats", "models", "pruning", "balance", "ops", "bench", "service", "figures"),
+    "app": ("ui",),
+}
+EVERYBODY = {"errors"}
+
+# Packages that only some folders may import.
+ONLY_IN = {
+    "streamlit": {"ui", "app"},
+    "plotly": {"figures"},
+    "cupy": {"ops", "bench"},
+    "cupyx": {"ops", "bench"},
+    "cupy_backends": {"ops", "bench"},
+    "distributed": {"service"},
+    "dask": {"service"},
+    "onnx": {"models"},
+}
+
+HEAVY = ("torch", "numba", "scipy.sparse", "streamlit", "plotly", "cupy", "distributed", "onnx", "pandas")
+
+FILES = source_files()
+IDS = [str(path.relative_to(ROOT)) for path in FILES]
+
+
+def reachable(folder: str) -> set[str]:
+    """The folder itself and all that it may import, directly or through others."""
+    found, waiting = set(), [folder]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += MAY_IMPORT[one]
+    return found | EVERYBODY
+
+
+def folder_of(module: str) -> str:
+    """The folder of the table that a module of the product belongs to; "" for the package itself."""
+    parts = module.split(".")
+    if parts[0] in ("kernels", "app"):
+        return parts[0]
+    if len(parts) == 1:
+        return ""
+    return "kernels" if parts[1] == "_kernels" else parts[1]
+
+
+def target_folder(found: Import) -> str | None:
+    """The folder that an import reaches: None for no import of the product, "" for the package itself."""
+    if found.top not in ("csbviz", "kernels"):
+        return None
+    if found.module == "csbviz" and found.name:
+        if found.name in csbviz._HOMES:
+            return folder_of(csbviz._HOMES[found.name])
+        return "" if found.name.startswith("__") else folder_of(f"csbviz.{found.name}")
+    return folder_of(found.module)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_a_folder_imports_only_what_the_table_allows(path):
+    folder = folder_of(module_name(path))
+    if module_name(path) in ("csbviz", "csbviz.__main__", "csbviz.errors"):
+        pytest.skip("the package's own doors have tests of their own")
+    allowed = reachable(folder)
+    wrong = []
+    for found in imports_of(path):
+        target = target_folder(found)
+        if target is None or target in allowed:
+            continue
+        if target == "" and found.name == "__version__":
+            continue
+        wrong.append(f"line {found.line}: {found.module}.{found.name}")
+    assert not wrong, f"{folder} may import {sorted(allowed)} only; found {wrong}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_a_package_with_one_home_is_imported_there_only(path):
+    folder = folder_of(module_name(path))
+    wrong = [
+        f"line {found.line}: {found.module}"
+        for found in imports_of(path)
+        if found.top in ONLY_IN and folder not in ONLY_IN[found.top]
+    ]
+    assert not wrong, f"not in {folder or 'the package itself'}: {wrong}"
+
+
+def test_every_folder_of_the_package_is_in_the_table():
+    folders = {path.name for path in (ROOT / "csbviz").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders <= set(MAY_IMPORT), (
+        "a new folder needs its row in the table of docs/architecture.md and here"
+    )
+
+
+def test_errors_imports_nothing_of_the_product():
+    assert not [
+        found for found in imports_of(ROOT / "csbviz" / "errors.py") if target_folder(found) is not None
+    ]
+
+
+def test_the_table_of_the_docs_is_the_table_of_this_test():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(?:csbviz/)?([\w.]+?)/?` \|.*\| ([^|]*) \|$", text, re.MULTILINE))
+    library = set(MAY_IMPORT) - {"app", "cli", "commands", "ui", "kernels"}
+    for folder, allowed in MAY_IMPORT.items():
+        said = rows[f"{folder}.py" if folder in ("app", "cli") else folder]
+        words = re.findall(r"[a-z]+", said)
+        if words[:1] == ["all"]:
+            assert set(allowed) == library - set(words[1:]) - {folder}, folder
+        else:
+            assert tuple(words) == allowed, folder
+
+
+# ---- what an import of the package costs -------------------------------------------------------------------
+
+
+def test_importing_csbviz_is_fast_and_light():
+    code = (
+        "import json, sys, time; start = time.perf_counter(); import csbviz; "
+        "print(json.dumps([time.perf_counter() - start, sorted(sys.modules)]))"
+    )
+    seconds = []
+    for _ in range(3):  # the first one may compile bytecode, and other programs run beside the tests
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        took, modules = json.loads(done.stdout)
+        seconds.append(took)
+        assert not set(HEAVY) & set(modules)
+    assert min(seconds) <= 1.0
+
+
+def test_every_module_can_be_imported_without_a_gpu():
+    names = [
+        module_name(path) for path in FILES if path.name != "app.py" and "/ui/pages/" not in path.as_posix()
+    ]
+    names = [name for name in names if not name.endswith("__main__")]
+    code = (
+        "import sys, importlib, warnings; sys.modules['cupy'] = None; warnings.simplefilter('error')\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# ---- public names ------------------------------------------------------------------------------------------
+
+
+def public_names(path: Path) -> list[str] | None:
+    """The literal __all__ of a file, or None."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == "__all__":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def defined_names(path: Path) -> set[str]:
+    """Names that a file binds at its top level."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def sort_key(name: str) -> tuple:
+    """CONSTANTS, Classes, functions: the order in which ruff sorts __all__."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_public_names_are_sorted_and_exist(path):
+    names = public_names(path)
+    if names is None:
+        pytest.skip("states no public names")
+    assert names == sorted(set(names), key=sort_key)
+    module = module_name(path)
+    missing = set(names) - defined_names(path)
+    if path.name == "__init__.py" and missing:  # names that are loaded on first use
+        imported = __import__(module, fromlist=names)
+        missing = {name for name in missing if not hasattr(imported, name)}
+    assert not missing
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_folders_use_only_public_names_of_each_other(path):
+    folder = folder_of(module_name(path))
+    public = {module_name(other): public_names(other) for other in FILES}
+    wrong = []
+    for found in imports_of(path):
+        target = target_folder(found)
+        if target in (None, "", folder) or not found.name or f"{found.module}.{found.name}" in public:
+            continue
+        names = public.get(found.module)
+        if names is not None and found.name not in names:
+            wrong.append(f"line {found.line}: {found.name} of {found.module}")
+    assert not wrong, f"missing in the __all__ of its module, or private: {wrong}"
+
+
+def test_the_package_names_what_it_loads_on_first_use():
+    assert csbviz.__all__ == sorted(csbviz._HOMES, key=sort_key)
+    for name in csbviz.__all__:
+        assert getattr(csbviz, name).__doc__, f"csbviz.{name} has no docstring"
+
+
+def test_public_functions_and_classes_have_docstrings():
+    bare = []
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if not ast.get_docstring(tree) and path.read_text(encoding="utf-8").strip():
+            bare.append(f"{path.relative_to(ROOT)}")
+        names = set(public_names(path) or ())
+        bare += [
+            f"{path.relative_to(ROOT)}: {node.name}"
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            and node.name in names
+            and not ast.get_docstring(node)
+        ]
+    assert not bare
+
+
+# ---- sizes -------------------------------------------------------------------------------------------------
+
+
+def test_modules_stay_small():
+    long = {
+        str(path.relative_to(ROOT)): lines
+        for path in FILES
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
+    }
+    assert not long
+
+
+# ---- what the docs promise ---------------------------------------------------------------------------------
+
+DOCS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_links_and_pictures_exist(path):
+    text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
+    missing = []
+    for target in targets:
+        file, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            continue
+        aim = (path.parent / file) if file else path
+        if not aim.exists() or (anchor and anchor not in headings(aim)):
+            missing.append(target)
+    assert not missing
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors of a Markdown file's headings."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_kernel_is_documented():
+    from csbviz.ops.registry import kernels
+
+    text = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8")
+    for kernel in kernels():
+        assert kernel.title, kernel.name
+        assert kernel.summary.endswith("."), f"{kernel.name}: its summary must be a sentence"
+        assert f"`{kernel.name}`" in text, f"docs/measuring.md does not name {kernel.name}"
+
+
+def commands_in_docs() -> list[str]:
+    """Every line ``python -m csbviz …`` or ``csbviz …`` of a code block in the docs."""
+    lines = []
+    for path in DOCS:
+        for block in re.findall(
+            r"```(?:bash|sh|console)?\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL
+        ):
+            block = block.replace("\\\n", " ")
+            lines += re.findall(r"^(?:\$ )?(?:\S*python -m csbviz|csbviz) (.*)$", block, re.MULTILINE)
+    return lines
+
+
+def test_the_commands_of_the_docs_are_understood():
+    import shlex
+
+    from csbviz.cli import build_parser
+
+    found = commands_in_docs()
+    assert {line.split()[0] for line in found} == {"doctor", "info", "prune", "layout", "bench"}
+    for line in found:
+        words = shlex.split(line, comments=True)
+        build_parser().parse_args(words)
+
+
+def test_the_make_targets_of_the_docs_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for path in [*DOCS, ROOT / ".ci" / "run"]:
+        used = set(re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        assert used <= targets, path.name
+
+
+def test_the_library_example_of_the_readme_runs(monkeypatch):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert names["C"].shape == (names["A"].shape[0], names["B"].shape[1])
+
+
+def test_the_changelog_speaks_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["version"] == csbviz.__version__
+    assert f"## {csbviz.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,0 +1,119 @@
+"""The install: requirements and metadata agree, and a wheel holds the kernels where the launchers look."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+
+import pytest
+
+from tests.imports import ROOT, imports_of, source_files
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+# The package that brings a module of another name.
+PACKAGE_OF = {"cupyx": "cupy", "cupy_backends": "cupy", "yaml": "pyyaml"}
+
+
+def pins(name: str) -> dict[str, str]:
+    """Package → version of a requirements file; every line must be an exact pin."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines()]
+    found = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([^\s;]+)(?:\s*;.*)?", line) for line in lines if line]
+    assert all(found), f"{name} has a line that is no exact pin"
+    return {match[1].lower().replace("_", "-"): match[2] for match in found}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-samples.txt"])
+def test_requirements_are_exact_pins(name):
+    assert pins(name)
+
+
+def test_the_installed_versions_are_the_pinned_ones():
+    for package, version in pins("requirements.txt").items():
+        assert metadata.version(package).partition("+")[0] == version
+
+
+def test_pins_satisfy_the_ranges_of_the_metadata():
+    ranges = dict(entry.split(">=") for entry in PROJECT["project"]["dependencies"])
+    pinned = pins("requirements.txt")
+    assert set(ranges) == set(pinned)
+    for package, least in ranges.items():
+        assert numbers(pinned[package]) >= numbers(least), package
+
+
+def test_every_imported_package_is_required():
+    required = set(pins("requirements.txt")) | {"cupy"}
+    foreign = {
+        PACKAGE_OF.get(found.top, found.top)
+        for path in source_files()
+        for found in imports_of(path)
+        if found.top not in sys.stdlib_module_names | {"csbviz", "kernels", "__future__"}
+    }
+    assert foreign <= required, "imported, but named in no requirements file"
+
+
+def test_every_folder_with_code_is_packed():
+    listed = set(PROJECT["tool"]["setuptools"]["packages"])
+    folders = {path.parent for path in source_files() if path.parent != ROOT}
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    packed = {re.sub(r"^kernels", "csbviz._kernels", name) for name in names}
+    cuda = {"csbviz._kernels.cuda"}  # holds CUDA C++ only
+    assert packed | cuda == listed
+
+
+@pytest.fixture(scope="session")
+def unpacked_wheel(tmp_path_factory):
+    """A wheel built from a copy of the tree, unpacked."""
+    work = tmp_path_factory.mktemp("wheel")
+    tree = work / "tree"
+    skip = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc")
+    for name in ("csbviz", "kernels"):
+        shutil.copytree(ROOT / name, tree / name, ignore=skip)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    code = "from setuptools import build_meta; build_meta.build_wheel('dist')"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], cwd=tree, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tree / "dist").glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(work / "site")
+    return work / "site"
+
+
+def test_a_wheel_holds_the_kernels_under_the_package_and_nothing_beside_it(unpacked_wheel):
+    tops = {path.name for path in unpacked_wheel.iterdir() if not path.name.endswith(".dist-info")}
+    assert tops == {"csbviz"}
+    sources = {path.name for path in (ROOT / "kernels" / "cuda").glob("*.cu*")}
+    assert {path.name for path in (unpacked_wheel / "csbviz" / "_kernels" / "cuda").glob("*.cu*")} == sources
+    assert sources
+    (info,) = unpacked_wheel.glob("*.dist-info")
+    assert "csbviz = csbviz.cli:main" in (info / "entry_points.txt").read_text()
+
+
+def test_a_wheel_multiplies_outside_of_the_checkout(unpacked_wheel, tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import numpy as np, csbviz\n"
+        "assert csbviz.__file__.startswith(sys.argv[1]), csbviz.__file__\n"
+        "D = np.diag(np.arange(1, 6, dtype=np.float32))\n"
+        "A = csbviz.CSBMatrix.from_dense(D, block_shape=2)\n"
+        "assert np.array_equal(A @ np.eye(5, dtype=np.float32), D)\n"
+        "assert 'kernels' not in sys.modules\n"
+        "from csbviz.ops.registry import availability, kernels\n"
+        "assert any(kernel.device == 'cuda' for kernel in kernels())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(unpacked_wheel)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
