@@ -1,0 +1,1 @@
+"""Units of pruning, one module each; `csbviz.pruning.registry` lists them."""

@@ -1,0 +1,1 @@
+"""Criteria of pruning, one module each; `csbviz.pruning.registry` lists them."""
