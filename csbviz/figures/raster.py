@@ -1,0 +1,152 @@
+"""Pictures of any matrix in few pixels: counts of nonzeros per cell, without losing one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+__all__ = [
+    "Raster",
+    "cell_areas",
+    "cell_counts",
+    "check_block_shape",
+    "check_window",
+    "colour_top",
+    "rasterise",
+]
+
+
+class Raster(NamedTuple):
+    """The share of nonzeros per cell of a window.
+
+    Attributes
+    ----------
+    rows, cols : (int, int)
+        The window as half-open ranges of the matrix.
+    cell : (int, int)
+        Rows and columns of one cell; cells at the lower and right edge may be smaller.
+    counts : int64[pixel rows, pixel columns]
+        Nonzeros per cell; they add up to those of the window.
+    density : float32[pixel rows, pixel columns]
+        ``counts`` over the cell's real area.
+    """
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+    cell: tuple[int, int]
+    counts: np.ndarray
+    density: np.ndarray
+
+    @property
+    def nnz(self) -> int:
+        """Nonzeros in the window."""
+        return int(self.counts.sum())
+
+    @property
+    def size(self) -> int:
+        """Entries of the window, zeros included."""
+        return (self.rows[1] - self.rows[0]) * (self.cols[1] - self.cols[0])
+
+    @property
+    def uniform(self) -> bool:
+        """True when every cell has the full area."""
+        height, width = self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]
+        return height % self.cell[0] == 0 and width % self.cell[1] == 0
+
+
+def check_window(window: tuple[int, int] | None, length: int, what: str) -> tuple[int, int]:
+    """Return the range as ints, all of it for None.
+
+    Raises
+    ------
+    OptionError
+        If the range is empty or reaches out of the matrix.
+    """
+    if window is None:
+        return 0, length
+    begin, end = (int(side) for side in window)
+    if not 0 <= begin < end <= length:
+        raise OptionError(f"the {what} {begin} to {end} were asked for; they must lie in 0 to {length}")
+    return begin, end
+
+
+def check_block_shape(block_shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the block shape as two ints of at least 1, or raise OptionError."""
+    sides = tuple(int(side) for side in block_shape)
+    if len(sides) != 2 or min(sides) < 1:
+        raise OptionError(f"the block shape is {block_shape}; it needs two sides of at least 1")
+    return sides
+
+
+def cell_counts(
+    S: csr_matrix, rows: tuple[int, int], cols: tuple[int, int], cell: tuple[int, int]
+) -> np.ndarray:
+    """Count the stored entries in each cell of a window.
+
+    Parameters
+    ----------
+    S : csr_matrix
+        Stored entries count, whatever their value; duplicates count each.
+    rows, cols : (int, int)
+        Half-open ranges within the shape.
+    cell : (int, int)
+        Rows and columns of a cell; the first cell begins where the window begins.
+
+    Returns
+    -------
+    int64[⌈rows / cell rows⌉, ⌈columns / cell columns⌉]
+    """
+    height, width = rows[1] - rows[0], cols[1] - cols[0]
+    down, across = -(-height // cell[0]), -(-width // cell[1])
+    if down * across == 0:
+        return np.zeros((down, across), dtype=np.int64)
+    pointers = S.indptr[rows[0] : rows[1] + 1]
+    first_pixel = (np.arange(height, dtype=np.int64) // cell[0]) * across
+    pixel = np.repeat(first_pixel, np.diff(pointers))
+    columns = S.indices[pointers[0] : pointers[-1]]
+    if (cols[0], cols[1]) != (0, S.shape[1]):
+        inside = (columns >= cols[0]) & (columns < cols[1])
+        pixel, columns = pixel[inside], columns[inside] - cols[0]
+    pixel += (np.arange(width, dtype=np.int64) // cell[1])[columns]
+    return np.bincount(pixel, minlength=down * across).reshape(down, across).astype(np.int64, copy=False)
+
+
+def cell_areas(height: int, width: int, cell: tuple[int, int]) -> np.ndarray:
+    """Entries of each cell, zeros included, int64[⌈height / cell rows⌉, ⌈width / cell columns⌉]."""
+    down = np.diff(np.append(np.arange(0, height, cell[0]), height))
+    across = np.diff(np.append(np.arange(0, width, cell[1]), width))
+    return np.outer(down, across)
+
+
+def rasterise(S: csr_matrix, rows: tuple[int, int], cols: tuple[int, int], pixels: int) -> Raster:
+    """Count nonzeros per cell so that neither side has more than `pixels` cells.
+
+    Cells are the smallest whole number of rows and of columns that fit; a window that fits as it is gets one
+    cell an entry.
+    """
+    if pixels < 1:
+        raise OptionError(f"{pixels} pixels were asked for; a picture needs at least 1")
+    height, width = rows[1] - rows[0], cols[1] - cols[0]
+    cell = max(1, -(-height // pixels)), max(1, -(-width // pixels))
+    counts = cell_counts(S, rows, cols, cell)
+    density = (counts / np.maximum(cell_areas(height, width, cell), 1)).astype(np.float32)
+    return Raster(rows, cols, cell, counts, density)
+
+
+def colour_top(values: np.ndarray) -> float:
+    """The value at the end of the colour scale: the largest, or less when few cells would hide the rest.
+
+    Those few are the upper 0.5 % of the cells that hold nonzeros, when they reach beyond 1.5 times the
+    others.
+    """
+    positive = values[values > 0]
+    if positive.size == 0:
+        return 1.0
+    largest, usual = float(positive.max()), float(np.quantile(positive, 0.995))
+    return usual if largest > 1.5 * usual else largest
