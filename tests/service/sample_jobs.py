@@ -1,0 +1,95 @@
+"""Jobs that the service's tests run in the worker process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from csbviz.errors import MatrixError
+
+ROWS = 3
+
+
+def add(a, b, progress):
+    progress(0.5, "Adding")
+    return a + b
+
+
+def environment(progress):
+    """What the job's process looks like."""
+    import sys
+
+    import dask
+
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {
+        "pid": os.getpid(),
+        "variables": {name: os.environ.get(name) for name in names},
+        "imported": sorted(name for name in ("numba", "torch", "scipy", "streamlit") if name in sys.modules),
+        "main": getattr(sys.modules["__main__"], "__file__", None),
+        "profiled": dask.config.get("distributed.worker.profile.enabled", None),
+    }
+
+
+def wait_for_file(path, progress):
+    """Run until the file exists; say the process id as message."""
+    progress(0.25, f"pid {os.getpid()}")
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return "found"
+
+
+def spin(path, progress):
+    """Append to a file for ever, as a kernel would run, deaf to everything."""
+    progress(0.1, f"pid {os.getpid()}")
+    while True:
+        with open(path, "a") as file:
+            file.write(".")
+        time.sleep(0.01)
+
+
+def append(path, text, progress):
+    with open(path, "a") as file:
+        file.write(text)
+    return os.getpid()
+
+
+def refuse(progress):
+    raise MatrixError("the matrix has 3 rows; it needs 4")
+
+
+def divide(progress):
+    return 1 / 0
+
+
+def leave(progress):
+    raise SystemExit(3)
+
+
+def die(progress):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def not_picklable(progress):
+    return lambda: None
+
+
+def many_reports(count, progress):
+    for i in range(count):
+        progress(i / count, "Counting")
+    progress(1.0, "Counted")
+    return count
+
+
+def numba_parallel(progress):
+    import numba
+    import numpy as np
+
+    @numba.njit(parallel=True)
+    def fill(out):
+        for i in numba.prange(out.size):
+            out[i] = i
+        return out
+
+    return float(fill(np.empty(1000)).sum())
