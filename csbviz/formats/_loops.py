@@ -1,7 +1,7 @@
-"""The loops of `convert`, compiled by Numba: serial, without the GIL, cached on disk. They assume checked arguments.
+"""The loops of `convert`, compiled by Numba: serial, without the GIL, cached on disk.
 
-Values travel as unsigned integers of their width, so float16, float32, float64 and bfloat16 share three versions.
-Ranges in comments are half open.
+They assume checked arguments. Values travel as unsigned integers of their width, so float16, float32, float64
+and bfloat16 share three versions. Ranges in comments are half open.
 """
 
 from __future__ import annotations
@@ -292,3 +292,20 @@ def sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits):
         for a in range(n):
             p = start + ranks[a]
             bits[p], row_ind[p], col_ind[p] = old_bits[a], old_row[a], old_col[a]
+
+
+@njit(nogil=True, cache=True)
+def count_nonempty_blocks(indptr, indices, cols, row_shift, col_shift):
+    """Count blocks with an entry; columns must be in range."""
+    rows = len(indptr) - 1
+    grid_cols = (cols + (1 << col_shift) - 1) >> col_shift
+    seen = np.full(grid_cols, -1, np.int64)  # the last row of blocks that met each column of blocks
+    blocks = np.int64(0)
+    for row in range(rows):
+        i = row >> row_shift
+        for p in range(indptr[row], indptr[row + 1]):
+            j = np.uintp(indices[p]) >> np.uintp(col_shift)
+            if seen[j] != i:
+                seen[j] = i
+                blocks += 1
+    return blocks

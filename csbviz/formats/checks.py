@@ -1,4 +1,4 @@
-"""Checks of a CSB matrix: cheap ones for the constructor, a full scan of pointers and indices for untrusted arrays."""
+"""Checks of a CSB matrix: cheap ones for the constructor, a full scan for arrays that are not trusted."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def check_block_shape(block_shape) -> tuple[int, int]:
     for side in (rows, cols):
         if not 1 <= side <= MAX_SIDE or side & (side - 1):
             raise OptionError(
-                f"The block shape is {rows} x {cols}; both sides need to be powers of two from 1 to {MAX_SIDE}."
+                f"The block shape is {rows} x {cols}; both sides must be powers of two, 1 to {MAX_SIDE}."
             )
     return rows, cols
 
@@ -107,7 +107,7 @@ def _check_array(name: str, array, dtype: np.dtype, length: int) -> None:
 
 
 def check_entries(A) -> None:
-    """Scan a stored matrix: pointers in order, indices inside the matrix, entries in the stated order, no duplicates.
+    """Scan a stored matrix: pointers rise, indices lie inside, entries come in the stated order.
 
     Raises
     ------

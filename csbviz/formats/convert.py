@@ -1,8 +1,8 @@
-"""Conversions between CSB and other forms, in time linear in the entries: CSR, dense arrays, PyTorch's sparse tensors.
+"""Conversions of CSB from and to CSR, dense arrays and PyTorch tensors, in time linear in the entries.
 
-CSR to CSB is a counting sort by block. A row of blocks reads a contiguous run of the CSR arrays, so it is counted and
-scattered while it is in the cache, and row order inside the blocks falls out for free. Column and Morton order sort each
-block by its order key afterwards; so does row order when a CSR row was not sorted.
+CSR to CSB is a counting sort by block. A row of blocks reads a contiguous run of the CSR arrays, so it is
+counted and scattered while it is in the cache, and row order inside the blocks falls out for free. Column and
+Morton order sort each block by its order key afterwards; so does row order when a CSR row was not sorted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 
 
 def as_csr(S):
-    """Return a SciPy sparse matrix as CSR with float values; its arrays may be S's own, so they are only read.
+    """Return a SciPy sparse matrix as CSR with float values; its arrays may be S's own: do not write to them.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def count_nonzero_bits(bits: np.ndarray) -> int:
 
 
 def dense_to_csb(bits: np.ndarray, dtype: str, block_shape: tuple[int, int], order: str, nnz: int) -> tuple:
-    """Convert a C-contiguous 2-D array of float bits that holds `nnz` values other than zero. See `csr_to_csb`."""
+    """Convert a C-contiguous 2-D array of float bits that has `nnz` values other than zero."""
     from . import _loops
 
     values, row_ind, col_ind, blk_ptr = _empty(bits.shape, block_shape, bits.dtype, nnz)
@@ -177,7 +177,7 @@ def strided_layout():
 
 
 def torch_sparse_to_scipy(T):
-    """Convert a 2-D sparse CPU tensor to SciPy; bfloat16 becomes float32, sums of duplicates are left to the caller."""
+    """Convert a 2-D sparse CPU tensor to SciPy; bfloat16 becomes float32, duplicates stay."""
     import torch
 
     values = T._values() if T.layout == torch.sparse_coo else T.values()

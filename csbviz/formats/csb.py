@@ -15,7 +15,7 @@ _matmul_hook = None
 
 
 def set_matmul_hook(function) -> None:
-    """Say which function computes ``A @ B``: ``function(A, B) -> C``. The package sets it when it is imported."""
+    """Say which function computes ``A @ B``: ``function(A, B) -> C``; importing the package does."""
     global _matmul_hook
     _matmul_hook = function
 
@@ -42,13 +42,14 @@ class CSBMatrix:
     values : (nnz,) float16, float32 or float64 array, or bfloat16 tensor of PyTorch
         The entries, block after block.
     row_ind, col_ind : (nnz,) uint8 or uint16 arrays
-        Row and column inside the block, as this view sees them; uint8 when that side of the block is at most 256.
+        Row and column inside the block, as this view sees them; uint8 when that side of the block is at most
+        256.
     packed_ind : (nnz,) uint8 array or None
-        The one-byte form ``row << lg(block columns) | column`` (of the stored matrix) when the matrix was built with
-        ``index="packed"``; `row_ind` and `col_ind` then decode it on demand.
+        The one-byte form ``row << lg(block columns) | column`` (of the stored matrix) when the matrix was
+        built with ``index="packed"``; `row_ind` and `col_ind` then decode it on demand.
     blk_ptr : (blocks + 1,) int32 array (int64 when nnz is 2**31 or more)
-        Where each block's entries begin: a dense table over all blocks, row of blocks after row of blocks of the
-        stored matrix, also in a transposed view. Ask `block_slice` and `block_nnz` for a view's blocks.
+        Where each block's entries begin: a dense table over all blocks, row of blocks after row of blocks of
+        the stored matrix, also in a transposed view. Ask `block_slice` and `block_nnz` for a view's blocks.
     shape, block_shape : (int, int)
         Rows and columns of the matrix and of a block, as this view sees them. Block sides are powers of two.
     order : {"row", "col", "morton"}
@@ -56,13 +57,14 @@ class CSBMatrix:
     transposed : bool
         Whether this is a transposed view of the stored arrays.
     cache : dict
-        Where operations keep what they prepared for this matrix; shared with the transposed view, never saved.
+        Where operations keep what they prepared for this matrix; shared with the transposed view, never
+        saved.
 
     Notes
     -----
-    Blocks at the lower and right edge may be ragged. The transposed view shares all arrays: with row and column index
-    swapped and the blocks walked by column of blocks it is CSB again, which is why no second copy is needed for
-    ``A.T @ B``. Treat the arrays as read-only: the view and prepared plans see any change.
+    Blocks at the lower and right edge may be ragged. The transposed view shares all arrays: with row and
+    column index swapped and the blocks walked by column of blocks it is CSB again, which is why no second
+    copy is needed for ``A.T @ B``. Treat the arrays as read-only: the view and prepared plans see any change.
 
     Examples
     --------
@@ -105,7 +107,7 @@ class CSBMatrix:
         self._base = None
         check_structure(self)
 
-    # ---- ways to construct -------------------------------------------------------------------------------------
+    # ---- ways to construct ---------------------------------------------------------------------------------
 
     @classmethod
     def from_scipy(cls, S, block_shape=None, order="row", index="auto") -> CSBMatrix:
@@ -114,15 +116,15 @@ class CSBMatrix:
         Parameters
         ----------
         S : SciPy sparse matrix or array, M x N
-            Any format. Unsorted rows and duplicates are ordinary: duplicates are summed. Integers and bools become
-            floats.
+            Any format. Unsorted rows and duplicates are ordinary: duplicates are summed. Integers and bools
+            become floats.
         block_shape : (int, int), int or None
             Powers of two up to 65536; None asks `choose_block_shape`.
         order : {"row", "col", "morton"}
             Order of the entries inside a block.
         index : {"auto", "split", "packed"}
-            "split" (which "auto" means) keeps two index arrays; "packed" one byte for both, for blocks of at most
-            256 cells.
+            "split" (which "auto" means) keeps two index arrays; "packed" keeps one byte for both, in blocks
+            of at most 256 cells.
 
         Raises
         ------
@@ -140,7 +142,6 @@ class CSBMatrix:
     @classmethod
     def from_dense(cls, D, block_shape=None, order="row", index="auto") -> CSBMatrix:
         """Convert a 2-D array, M x N; every value other than zero becomes an entry. See `from_scipy`."""
-        from . import convert
 
         if dtypes.is_torch(D):
             return cls.from_torch(D, block_shape, order, index)
@@ -164,7 +165,7 @@ class CSBMatrix:
 
     @classmethod
     def from_torch(cls, T, block_shape=None, order="row", index="auto") -> CSBMatrix:
-        """Convert a 2-D PyTorch tensor, dense or sparse (COO, CSR, CSC), from any device. See `from_scipy`."""
+        """Convert a 2-D PyTorch tensor, dense or sparse (COO, CSR, CSC), of any device. See `from_scipy`."""
         from . import convert
 
         T = T.detach().cpu()
@@ -185,7 +186,7 @@ class CSBMatrix:
 
         return load_csb(path_or_file, name=name)
 
-    # ---- conversions -------------------------------------------------------------------------------------------
+    # ---- conversions ---------------------------------------------------------------------------------------
 
     def to_scipy(self):
         """Return a `scipy.sparse.csr_matrix` with sorted rows; float16 and bfloat16 become float32."""
@@ -223,12 +224,12 @@ class CSBMatrix:
         return cast.T if self.transposed else cast
 
     def save(self, path_or_file, name=None) -> None:
-        """Write the stored arrays and the `transposed` flag (.npz or .safetensors). See `csb_files.save_csb`."""
+        """Write arrays and `transposed` flag to a .npz or .safetensors file. See `csb_files.save_csb`."""
         from .csb_files import save_csb
 
         save_csb(self, path_or_file, name=name)
 
-    # ---- what it holds -----------------------------------------------------------------------------------------
+    # ---- what it holds -------------------------------------------------------------------------------------
 
     @property
     def row_ind(self) -> np.ndarray:
@@ -343,7 +344,7 @@ class CSBMatrix:
         if full_check:
             check_entries(self.stored)
 
-    # ---- products ----------------------------------------------------------------------------------------------
+    # ---- products ------------------------------------------------------------------------------------------
 
     def __matmul__(self, B):
         if _matmul_hook is None:

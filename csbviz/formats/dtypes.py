@@ -1,4 +1,4 @@
-"""The dtypes that a CSB matrix may hold: names, bits, casts; bfloat16 goes through PyTorch, which is loaded for it alone."""
+"""The dtypes that a CSB matrix may hold: names, bits, casts. PyTorch is loaded for bfloat16 alone."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def cast_values(values, dtype: str):
 
 
 def float_values(values: np.ndarray) -> np.ndarray:
-    """Return numbers of any real NumPy dtype as one that a CSB matrix holds (integers and bools become floats).
+    """Return numbers of any real NumPy dtype as one that CSB holds: integers and bools become floats.
 
     Raises
     ------

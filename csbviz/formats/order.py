@@ -49,8 +49,8 @@ def morton_key(row, col, row_bits: int, col_bits: int):
     """Return the position of (row, col) along the Z-Morton curve of a 2**row_bits x 2**col_bits block.
 
     Bits of row and column alternate, the row's bit above the column's, so the quadrants of a block come as
-    0 = upper left, 1 = upper right, 2 = lower left, 3 = lower right. A rectangular block is a line of square ones:
-    the spare high bits of the longer side go on top. Within a row keys grow with the column, and within
+    0 = upper left, 1 = upper right, 2 = lower left, 3 = lower right. A rectangular block is a line of square
+    ones: the spare high bits of the longer side go on top. Within a row keys grow with the column, and within
     a column with the row.
 
     Parameters
