@@ -1,0 +1,202 @@
+"""Timing of CUDA kernels: replays of a CUDA graph, so that the time Python takes to launch stays out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from csbviz.errors import OptionError
+
+__all__ = ["clocks", "device_info", "time_cuda"]
+
+_SAMPLE_US = 300.0
+"""Length of a warm sample: long against the 0.5 µs resolution of events and the start of a replay."""
+
+_MAX_CALLS = 200
+_WARM_SAMPLES = (15, 200)
+_COLD_SAMPLES = (25, 200)
+
+
+def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.2) -> np.ndarray:
+    """Microseconds a call, one number a sample.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(B, out)``; launches on CuPy's current stream and allocates nothing.
+    B, out : cupy.ndarray
+        Its operands.
+    mode : str
+        "warm": a sample is the mean over the calls of one graph replay, operands stay in the caches.
+        "cold": a sample is one call after the L2 cache was emptied by reading something larger.
+    min_time : float
+        Seconds of device time to spend, within 15 to 200 samples (25 to 200 cold).
+
+    Returns
+    -------
+    samples : numpy.ndarray of float64
+
+    Raises
+    ------
+    OptionError
+        If the mode is unknown.
+
+    Notes
+    -----
+    A call that cannot be captured is timed by events around launches instead; a cold sample is always timed
+    by events, which adds about 2 µs to every contender alike.
+    """
+    import cupy
+
+    if mode not in ("warm", "cold"):
+        raise OptionError(f"There is no mode {mode!r}; known are warm, cold.")
+    # A stream of its own: the default stream cannot be captured.
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        cupy.cuda.Device().synchronize()
+        for _ in range(3):
+            run(B, out)
+        stream.synchronize()
+        samples = (
+            _cold(run, B, out, stream, min_time) if mode == "cold" else _warm(run, B, out, stream, min_time)
+        )
+        stream.synchronize()
+    return samples
+
+
+def _capture(run: Callable, B, out, stream, calls: int) -> Callable[[], None]:
+    """A function that launches `calls` calls: a graph replay, or a loop where the call cannot be captured."""
+    import cupy
+
+    stream.begin_capture()
+    try:
+        for _ in range(calls):
+            run(B, out)
+    except RuntimeError:
+        _abandon_capture(stream)
+        return lambda: [run(B, out) for _ in range(calls)]
+    try:
+        graph = stream.end_capture()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        return lambda: [run(B, out) for _ in range(calls)]
+    graph.upload(stream)
+    return lambda: graph.launch(stream)
+
+
+def _abandon_capture(stream) -> None:
+    import cupy
+
+    # The failed call may already have ended the capture.
+    with contextlib.suppress(cupy.cuda.runtime.CUDARuntimeError):
+        stream.end_capture()
+
+
+def _elapsed(launch: Callable[[], Any], stream) -> float:
+    """Microseconds from before to after what `launch` puts on the stream."""
+    import cupy
+
+    start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+    start.record(stream)
+    launch()
+    stop.record(stream)
+    stop.synchronize()
+    return cupy.cuda.get_elapsed_time(start, stop) * 1e3
+
+
+def _warm(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
+    probe = _capture(run, B, out, stream, 10)
+    probe()
+    estimate = max(0.5, min(_elapsed(probe, stream) for _ in range(2)) / 10)
+    calls = int(min(_MAX_CALLS, max(1, round(_SAMPLE_US / estimate))))
+    replay = _capture(run, B, out, stream, calls)
+    replay()
+    least, most = _WARM_SAMPLES
+    count = int(min(most, max(least, min_time * 1e6 / (calls * estimate))))
+    return np.array([_elapsed(replay, stream) / calls for _ in range(count)])
+
+
+def _cold(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
+    import cupy
+
+    once = _capture(run, B, out, stream, 1)
+    # Reading leaves clean lines behind: nothing has to be written back while the kernel runs. Four times the
+    # cache, because its replacement is not strictly by age.
+    sweep = cupy.ones(4 * l2_bytes() // 4, cupy.float32)
+    total = cupy.empty((), cupy.float32)
+
+    def sample() -> float:
+        cupy.sum(sweep, out=total)
+        return _elapsed(once, stream)
+
+    sample()
+    estimate = sample() + 200.0  # the sweep takes about 100 to 200 µs
+    least, most = _COLD_SAMPLES
+    count = int(min(most, max(least, min_time * 1e6 / estimate)))
+    return np.array([sample() for _ in range(count)])
+
+
+def l2_bytes() -> int:
+    """Size of the current device's L2 cache."""
+    import cupy
+
+    device = cupy.cuda.runtime.getDevice()
+    return int(cupy.cuda.runtime.getDeviceProperties(device)["l2CacheSize"])
+
+
+@functools.cache
+def _static_info(device: int) -> dict[str, Any]:
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    info = {
+        "name": properties["name"].decode(),
+        "capability": [properties["major"], properties["minor"]],
+        "multiprocessors": properties["multiProcessorCount"],
+        "l2_bytes": properties["l2CacheSize"],
+        "memory_bytes": properties["totalGlobalMem"],
+        "cuda_driver": cupy.cuda.runtime.driverGetVersion(),
+        "cuda_runtime": cupy.cuda.runtime.runtimeGetVersion(),
+        "cupy": cupy.__version__,
+    }
+    reading = _nvidia_smi("driver_version")
+    return info | ({"driver": reading[0]} if reading else {})
+
+
+def device_info() -> dict[str, Any]:
+    """What a timing depends on, JSON-safe: name, capability, multiprocessors, L2, memory, versions, clocks.
+
+    Clocks (MHz, at the moment of the call) and the driver's version are missing where nvidia-smi is.
+    """
+    import cupy
+
+    return _static_info(cupy.cuda.runtime.getDevice()) | {"clocks": clocks()}
+
+
+def clocks() -> dict[str, float]:
+    """Clocks of multiprocessors and memory in MHz at this moment, and the highest; empty where unreadable."""
+    names = ("clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem")
+    reading = _nvidia_smi(",".join(names))
+    try:
+        return {name: float(value) for name, value in zip(names, reading, strict=True)} if reading else {}
+    except ValueError:  # "[N/A]" on devices that do not tell
+        return {}
+
+
+def _nvidia_smi(query: str) -> list[str] | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    import cupy
+
+    bus = cupy.cuda.runtime.deviceGetPCIBusId(cupy.cuda.runtime.getDevice())
+    command = [program, f"--query-gpu={query}", "--format=csv,noheader,nounits", f"--id={bus}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return [value.strip() for value in answer.stdout.strip().split(",")]

@@ -1,0 +1,242 @@
+"""cuSPARSE and cuBLAS through ctypes, on CuPy's arrays and stream.
+
+CuPy's own bindings refuse to run while a stream is being captured, choose the algorithm themselves and know
+no preprocessing; a baseline needs all three.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from ctypes import byref, c_double, c_float, c_int, c_int64, c_size_t, c_void_p
+
+from csbviz.errors import UnavailableError
+
+__all__ = ["ALGORITHMS", "COMPUTE", "DenseProduct", "SparseProduct", "load_library"]
+
+ALGORITHMS = {"default": 0, "alg1": 4, "alg2": 6, "alg3": 12}
+"""cusparseSpMMAlg_t of the CSR algorithms."""
+
+COMPUTE = {"fp32": 68, "tf32": 77, "fp64": 70}
+"""cublasComputeType_t: 32F without tensor cores, 32F through TF32 tensor cores, 64F."""
+
+_DTYPES = {"float32": 0, "float64": 1}  # cudaDataType_t
+_INDEX_32 = 2  # CUSPARSE_INDEX_32I
+_BASE_ZERO = 0
+_ROW_MAJOR = 2  # CUSPARSE_ORDER_ROW
+_NON_TRANSPOSE, _TRANSPOSE = 0, 1  # the same numbers in cuSPARSE and cuBLAS
+_WORKSPACE = 32 << 20  # what cuBLAS asks for on Hopper; more than it takes elsewhere
+
+
+@functools.cache
+def load_library(name: str) -> ctypes.CDLL:
+    """The shared library of that name, e.g. "cusparse", from NVIDIA's wheels or the CUDA toolkit.
+
+    Raises
+    ------
+    UnavailableError
+        If it is not installed.
+    """
+    from cuda.pathfinder import load_nvidia_dynamic_lib  # comes with CuPy
+
+    try:
+        return ctypes.CDLL(load_nvidia_dynamic_lib(name).abs_path)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnavailableError(f"The library {name} was not found ({reason}).") from None
+
+
+def _check(status: int, call: str) -> None:
+    if status:
+        raise RuntimeError(f"{call} failed with status {status}")
+
+
+@functools.cache
+def _handle(library: str, create: str, device: int) -> c_void_p:
+    """A handle a device; it lives as long as the process."""
+    handle = c_void_p()
+    _check(getattr(load_library(library), create)(byref(handle)), create)
+    return handle
+
+
+def _scalar(dtype: str, value: float):
+    return c_float(value) if dtype == "float32" else c_double(value)
+
+
+class _Descriptor:
+    """A cuSPARSE descriptor that is destroyed with its object."""
+
+    def __init__(self, create: str, destroy: str, *arguments):
+        self._library = load_library("cusparse")
+        self._destroy = destroy
+        self.value = c_void_p()
+        _check(getattr(self._library, create)(byref(self.value), *arguments), create)
+
+    def __del__(self):
+        if getattr(self, "value", None):
+            getattr(self._library, self._destroy)(self.value)
+
+
+class SparseProduct:
+    """``C = op(A) @ B`` by cusparseSpMM with A in CSR, int32 indices, B and C row-major.
+
+    Parameters
+    ----------
+    indptr, indices, values : cupy.ndarray
+        The CSR arrays: int32, int32, and float32 or float64.
+    shape : tuple of int
+        M, K of the stored matrix.
+    n : int
+        Columns of B.
+    algorithm : str
+        A key of `ALGORITHMS`.
+    transpose : bool
+        Multiply with the transpose.
+
+    Notes
+    -----
+    Creating the object runs cuSPARSE's preprocessing, so it stays out of what a call takes.
+    """
+
+    def __init__(self, indptr, indices, values, shape, n: int, algorithm: str, transpose: bool):
+        import cupy
+
+        self._library = load_library("cusparse")
+        self._handle = _handle("cusparse", "cusparseCreate", cupy.cuda.runtime.getDevice())
+        self._arrays = indptr, indices, values  # the descriptor points at them
+        dtype = str(values.dtype)
+        kind = _DTYPES[dtype]
+        rows, columns = shape
+        self._A = _Descriptor(
+            "cusparseCreateCsr",
+            "cusparseDestroySpMat",
+            c_int64(rows),
+            c_int64(columns),
+            c_int64(values.size),
+            *(c_void_p(array.data.ptr) for array in self._arrays),
+            _INDEX_32,
+            _INDEX_32,
+            _BASE_ZERO,
+            kind,
+        )
+        inner, outer = (rows, columns) if transpose else (columns, rows)
+        # Descriptors need a pointer from the start; each call sets its own.
+        B, C = cupy.empty((inner, n), dtype), cupy.empty((outer, n), dtype)
+        self._B, self._C = (self._dense(array, kind) for array in (B, C))
+        self._alpha, self._beta = _scalar(dtype, 1.0), _scalar(dtype, 0.0)
+        self._operation = _TRANSPOSE if transpose else _NON_TRANSPOSE
+        self._kind, self._algorithm = kind, ALGORITHMS[algorithm]
+        size = c_size_t()
+        self._call("cusparseSpMM_bufferSize", byref(size))
+        self.buffer_bytes = size.value
+        self._buffer = cupy.empty(max(size.value, 16), cupy.uint8)
+        self._call("cusparseSpMM_preprocess", c_void_p(self._buffer.data.ptr))
+        cupy.cuda.get_current_stream().synchronize()
+
+    @staticmethod
+    def _dense(array, kind: int) -> _Descriptor:
+        rows, columns = array.shape
+        return _Descriptor(
+            "cusparseCreateDnMat",
+            "cusparseDestroyDnMat",
+            c_int64(rows),
+            c_int64(columns),
+            c_int64(columns),
+            c_void_p(array.data.ptr),
+            kind,
+            _ROW_MAJOR,
+        )
+
+    def _call(self, name: str, last) -> None:
+        import cupy
+
+        stream = c_void_p(cupy.cuda.get_current_stream().ptr)
+        _check(self._library.cusparseSetStream(self._handle, stream), "cusparseSetStream")
+        status = getattr(self._library, name)(
+            self._handle,
+            self._operation,
+            _NON_TRANSPOSE,
+            byref(self._alpha),
+            self._A.value,
+            self._B.value,
+            byref(self._beta),
+            self._C.value,
+            self._kind,
+            self._algorithm,
+            last,
+        )
+        _check(status, name)
+
+    def __call__(self, B, out):
+        """Run on the current stream; B and out are C-contiguous CuPy arrays."""
+        set_values = self._library.cusparseDnMatSetValues
+        _check(set_values(self._B.value, c_void_p(B.data.ptr)), "cusparseDnMatSetValues")
+        _check(set_values(self._C.value, c_void_p(out.data.ptr)), "cusparseDnMatSetValues")
+        self._call("cusparseSpMM", c_void_p(self._buffer.data.ptr))
+        return out
+
+
+class DenseProduct:
+    """``C = op(A) @ B`` by cublasGemmEx with a stated compute type; all three arrays row-major.
+
+    Parameters
+    ----------
+    A : cupy.ndarray
+        M x K, float32 or float64, C-contiguous.
+    n : int
+        Columns of B.
+    compute : str
+        A key of `COMPUTE`: "fp32" never uses TF32, "tf32" allows it.
+    transpose : bool
+        Multiply with the transpose.
+    """
+
+    def __init__(self, A, n: int, compute: str, transpose: bool):
+        import cupy
+
+        self._library = load_library("cublas")
+        self._handle = _handle("cublas", "cublasCreate_v2", cupy.cuda.runtime.getDevice())
+        self._A, self._transpose = A, transpose
+        dtype = str(A.dtype)
+        self._alpha, self._beta = _scalar(dtype, 1.0), _scalar(dtype, 0.0)
+        rows, columns = A.shape
+        outer, inner = (columns, rows) if transpose else (rows, columns)
+        self._sizes = c_int(n), c_int(outer), c_int(inner)
+        self._leading = c_int(n), c_int(columns), c_int(n)
+        self._kind, self._compute = _DTYPES[dtype], COMPUTE[compute]
+        # A workspace of its own: what cuBLAS would take while a graph is captured would be timed with it.
+        self._workspace = cupy.empty(_WORKSPACE, cupy.uint8)
+
+    def __call__(self, B, out):
+        """Run on the current stream; B and out are C-contiguous CuPy arrays."""
+        import cupy
+
+        library, handle = self._library, self._handle
+        stream = c_void_p(cupy.cuda.get_current_stream().ptr)
+        _check(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
+        # Setting the stream takes the workspace away again.
+        workspace = c_void_p(self._workspace.data.ptr), c_size_t(_WORKSPACE)
+        _check(library.cublasSetWorkspace_v2(handle, *workspace), "cublasSetWorkspace")
+        _check(library.cublasSetMathMode(handle, 0), "cublasSetMathMode")  # CUBLAS_DEFAULT_MATH
+        # cuBLAS is column-major: it sees Bᵀ, Aᵀ and Cᵀ, so it is asked for Cᵀ = Bᵀ·op(A)ᵀ.
+        status = library.cublasGemmEx(
+            handle,
+            _NON_TRANSPOSE,
+            _TRANSPOSE if self._transpose else _NON_TRANSPOSE,
+            *self._sizes,
+            byref(self._alpha),
+            c_void_p(B.data.ptr),
+            self._kind,
+            self._leading[0],
+            c_void_p(self._A.data.ptr),
+            self._kind,
+            self._leading[1],
+            byref(self._beta),
+            c_void_p(out.data.ptr),
+            self._kind,
+            self._leading[2],
+            self._compute,
+            -1,  # CUBLAS_GEMM_DEFAULT
+        )
+        _check(status, "cublasGemmEx")
+        return out
