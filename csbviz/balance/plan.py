@@ -91,7 +91,7 @@ class WorkPlan:
 
     def __post_init__(self) -> None:
         if self.workers < 1:
-            raise OptionError(f"a plan has {self.workers} workers; it needs at least 1")
+            raise OptionError(f"A plan has {self.workers} workers; it needs at least 1.")
         self._check_arrays()
         self._check_slots()
         self._check_worker_ptr()
@@ -101,30 +101,30 @@ class WorkPlan:
             array = getattr(self, name)
             if array.dtype != dtype or array.shape != self.unit.shape or array.ndim != 1:
                 raise InputError(
-                    f"a plan's {name} is {array.dtype}{list(array.shape)}; "
-                    f"it needs {np.dtype(dtype)}[{self.unit.size}], one value an item"
+                    f"A plan's {name} is {array.dtype}{list(array.shape)}; "
+                    f"it needs {np.dtype(dtype)}[{self.unit.size}], one value an item."
                 )
         if self.items == 0:
             return
         if min(self.unit.min(), self.block_begin.min(), self.entry_begin.min(), self.work.min()) < 0:
-            raise InputError("a plan has a negative unit, block, entry or count of nonzeros")
+            raise InputError("A plan has a negative unit, block, entry or count of nonzeros.")
         if (self.block_end < self.block_begin).any():
-            raise InputError("a plan has an item whose last block comes before its first")
+            raise InputError("A plan has an item whose last block comes before its first.")
 
     def _check_slots(self) -> None:
         partial = self.slot >= 0
         if self.slot_unit.dtype != np.int32 or self.slot_unit.shape != (int(partial.sum()),):
             raise InputError(
-                f"a plan's slot_unit is {self.slot_unit.dtype}{list(self.slot_unit.shape)}; "
-                f"it needs int32[{int(partial.sum())}], one value a partial"
+                f"A plan's slot_unit is {self.slot_unit.dtype}{list(self.slot_unit.shape)}; "
+                f"it needs int32[{int(partial.sum())}], one value a partial."
             )
         if (np.diff(self.slot_unit) < 0).any():
-            raise InputError("a plan's partials are not sorted by unit")
+            raise InputError("A plan's partials are not sorted by unit.")
         slots = self.slot[partial]
         if not np.array_equal(np.sort(slots), np.arange(slots.size)):
-            raise InputError("a plan's partials are not numbered 0, 1, 2, …, each written by one item")
+            raise InputError("A plan's partials are not numbered 0, 1, 2, …, each written by one item.")
         if not np.array_equal(self.slot_unit[slots], self.unit[partial]):
-            raise InputError("a plan's slot_unit names another unit than the item that writes the partial")
+            raise InputError("A plan's slot_unit names another unit than the item that writes the partial.")
 
     def _check_worker_ptr(self) -> None:
         pointers = self.worker_ptr
@@ -132,11 +132,11 @@ class WorkPlan:
             return
         if pointers.dtype != np.int32 or pointers.shape != (self.workers + 1,):
             raise InputError(
-                f"a plan's worker_ptr is {pointers.dtype}{list(pointers.shape)}; "
-                f"it needs int32[{self.workers + 1}], workers + 1 values"
+                f"A plan's worker_ptr is {pointers.dtype}{list(pointers.shape)}; "
+                f"it needs int32[{self.workers + 1}], workers + 1 values."
             )
         if pointers[0] != 0 or pointers[-1] != self.items or (np.diff(pointers) < 0).any():
-            raise InputError(f"a plan's worker_ptr must rise from 0 to {self.items}, the number of items")
+            raise InputError(f"A plan's worker_ptr must rise from 0 to {self.items}, the number of items.")
 
     @property
     def items(self) -> int:
@@ -255,19 +255,19 @@ class WorkPlan:
         units, blocks = counts.shape
         if self.items and (self.unit.max() >= units or self.block_end.max() > blocks):
             raise InputError(
-                f"the plan reaches unit {self.unit.max()} and block {self.block_end.max() - 1}; "
-                f"the matrix has {units} units of {blocks} blocks"
+                f"The plan reaches unit {self.unit.max()} and block {self.block_end.max() - 1}; "
+                f"the matrix has {units} units of {blocks} blocks."
             )
         owners = np.bincount(self.unit[self.slot < 0], minlength=units)
         if (owners != 1).any():
             wrong = int(np.flatnonzero(owners != 1)[0])
-            raise InputError(f"unit {wrong} has {owners[wrong]} owning items; it needs exactly 1")
+            raise InputError(f"Unit {wrong} has {owners[wrong]} owning items; it needs exactly 1.")
         self._check_cuts(counts)
         begin, end = self.entry_ranges(A)
         if not np.array_equal(end - begin, self.work):
             wrong = int(np.flatnonzero(end - begin != self.work)[0])
             raise InputError(
-                f"item {wrong} says {self.work[wrong]} nonzeros and covers {end[wrong] - begin[wrong]}"
+                f"Item {wrong} says {self.work[wrong]} nonzeros and covers {end[wrong] - begin[wrong]}."
             )
         filled = self.work > 0
         order = np.argsort(begin[filled], kind="stable")
@@ -277,7 +277,7 @@ class WorkPlan:
             wrong = int(np.flatnonzero(edges != ends)[0])
             what = "nobody" if edges[wrong] > ends[wrong] else "two items"
             place = min(edges[wrong], ends[wrong])
-            raise InputError(f"entry {place} in visiting order is covered by {what}; it needs one item")
+            raise InputError(f"Entry {place} in visiting order is covered by {what}; it needs one item.")
 
     def _check_cuts(self, counts: np.ndarray) -> None:
         filled = self.block_end > self.block_begin
@@ -286,7 +286,7 @@ class WorkPlan:
         last = counts[unit, self.block_end[filled] - 1]
         begin, end = self.entry_begin[filled], self.entry_end[filled]
         if (begin > first).any() or (end > last).any() or (end < 0).any():
-            raise InputError("an item's cut lies outside of the block that it cuts")
+            raise InputError("An item's cut lies outside of the block that it cuts.")
 
 
 def block_counts(A: CSBMatrix, transpose: bool) -> np.ndarray:

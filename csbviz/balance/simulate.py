@@ -160,15 +160,15 @@ def simulate(
 
 def _validate(plan: WorkPlan, workers: int, tiles: int, fastest: str, fixed_cost: float) -> None:
     if workers < 1 or tiles < 1:
-        raise OptionError(f"{workers} workers and {tiles} tiles were asked for; both must be at least 1")
+        raise OptionError(f"{workers} workers and {tiles} tiles were asked for; both must be at least 1.")
     if plan.static and workers != plan.workers:
         raise OptionError(
-            f"the plan deals its items to {plan.workers} workers and cannot be played on {workers}"
+            f"The plan deals its items to {plan.workers} workers and cannot be played on {workers}."
         )
     if fastest not in ("tile", "item"):
-        raise OptionError(f"fastest is {fastest!r}; it must be 'tile' or 'item'")
+        raise OptionError(f"fastest is {fastest!r}; it must be 'tile' or 'item'.")
     if not 0 <= fixed_cost < float("inf"):
-        raise OptionError(f"fixed_cost is {fixed_cost}; it must be a number of nonzeros, 0 or more")
+        raise OptionError(f"fixed_cost is {fixed_cost}; it must be a number of nonzeros, 0 or more.")
 
 
 def _first_free(cost: np.ndarray, workers: int) -> tuple[np.ndarray, np.ndarray]:

@@ -111,15 +111,17 @@ def make_plan(
         For an unknown strategy or assignment, or a number below 1.
     """
     if strategy not in STRATEGIES:
-        raise OptionError(f"there is no balance strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}")
+        raise OptionError(
+            f"There is no balance strategy {strategy!r}; choose one of {', '.join(STRATEGIES)}."
+        )
     if assignment not in ("static", "dynamic"):
-        raise OptionError(f"assignment is {assignment!r}; it must be 'static' or 'dynamic'")
+        raise OptionError(f"assignment is {assignment!r}; it must be 'static' or 'dynamic'.")
     static = assignment == "static"
     if workers is None:
         workers = _cores() if static else DEFAULT_MULTIPROCESSORS
     for name, value, least in (("workers", workers, 1), ("n", n, 0), ("tile_n", tile_n, 1)):
         if value is not None and value < least:
-            raise OptionError(f"{name} is {value}; it must be at least {least}")
+            raise OptionError(f"{name} is {value}; it must be at least {least}.")
     view = A.T if transpose else A
     tiles = max(1, -(-n // tile_n)) if n is not None and tile_n is not None else 1
     request = Request(block_counts(A, transpose), view.block_shape[0], int(workers), tiles, static)

@@ -54,7 +54,7 @@ class Cluster:
             )
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
-            raise JobError(f"no connection to the scheduler at {address}: {why}") from error
+            raise JobError(f"No connection to the scheduler at {address}: {why}.") from error
         self._topic = f"csbviz-{uuid.uuid4().hex}"
         self._client.subscribe_topic(self._topic, lambda event: on_progress(event[1]))
 
@@ -97,7 +97,7 @@ class Cluster:
         deadline = time.monotonic() + _END_SECONDS
         while self.has(place):
             if time.monotonic() > deadline:
-                raise JobError(f"the worker process at {place.address} could not be ended; it needs a nanny")
+                raise JobError(f"The worker process at {place.address} could not be ended; it needs a nanny.")
             time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class RemoteCluster(Cluster):
 
     def __init__(self, address: str, on_progress: Callable[[dict[str, Any]], None]) -> None:
         if not address.startswith(("tcp://", "tls://")):
-            raise JobError(f"CSBVIZ_SCHEDULER is {address!r}; it must begin with tcp:// or tls://")
+            raise JobError(f"CSBVIZ_SCHEDULER is {address!r}; it must begin with tcp:// or tls://.")
         super().__init__(address, on_progress)
 
 
@@ -162,7 +162,7 @@ class LocalCluster(Cluster):
             self._process.stdin.write(device + "\n")
             self._process.stdin.flush()
         except (OSError, ValueError) as error:
-            raise JobError("the process that hosts the workers has ended") from error
+            raise JobError("The process that hosts the workers has ended.") from error
 
     def alive(self) -> bool:
         return self._process.poll() is None and super().alive()
@@ -177,12 +177,12 @@ class LocalCluster(Cluster):
         deadline = time.monotonic() + START_SECONDS
         while not ready.exists():
             if stop.is_set():
-                raise JobError("the measurement service was closed while it started")
+                raise JobError("The measurement service was closed while it started.")
             code = self._process.poll()
             if code is not None:
-                raise JobError(f"the process that hosts the workers ended with code {code} while it started")
+                raise JobError(f"The process that hosts the workers ended with code {code} while it started.")
             if time.monotonic() > deadline:
-                raise JobError(f"the process that hosts the workers did not start within {START_SECONDS} s")
+                raise JobError(f"The process that hosts the workers did not start within {START_SECONDS} s.")
             time.sleep(_POLL_SECONDS)
         return json.loads(ready.read_text(encoding="utf-8"))["address"]
 

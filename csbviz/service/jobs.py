@@ -40,9 +40,9 @@ class JobSpec:
     def __post_init__(self) -> None:
         module, _, attribute = self.function.partition(":")
         if not module or not attribute:
-            raise OptionError(f"a job's function is {self.function!r}; it must read 'module:callable'")
+            raise OptionError(f"A job's function is {self.function!r}; it must read 'module:callable'.")
         if self.device not in DEVICES:
-            raise OptionError(f"a job's device is {self.device!r}; it must be 'cpu' or 'cuda'")
+            raise OptionError(f"A job's device is {self.device!r}; it must be 'cpu' or 'cuda'.")
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ def resolve(function: str) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name + ".").startswith(error.name + "."):
             raise JobError(
-                f"the job's function {function!r} names a module that cannot be imported"
+                f"The job's function {function!r} names a module that cannot be imported."
             ) from error
         raise
     for part in path.split("."):
         target = getattr(target, part, None)
         if target is None:
-            raise JobError(f"the job's function {function!r} does not exist in its module")
+            raise JobError(f"The job's function {function!r} does not exist in its module.")
     if not callable(target):
-        raise JobError(f"the job's function {function!r} is a {type(target).__name__} and cannot be called")
+        raise JobError(f"The job's function {function!r} is a {type(target).__name__} and cannot be called.")
     return target
 
 

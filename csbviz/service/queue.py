@@ -19,7 +19,7 @@ __all__ = ["MeasurementService", "get_service"]
 _WORKER_SECONDS = 90  # how long a job waits for a worker of its device to come up
 _CHECK_SECONDS = 2.0  # how often a running job's worker is looked for
 _DEVICE_SECONDS = 0.1  # how often a worker that starts is looked for
-_LOST = "the worker process ended while the job ran (out of memory, a crash, or killed from outside)"
+_LOST = "The worker process ended while the job ran (out of memory, a crash, or killed from outside)."
 
 
 class _Job:
@@ -109,12 +109,12 @@ class MeasurementService:
             kwargs = pickle.dumps(spec.kwargs, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise JobError(
-                f"the arguments of job {spec.name!r} cannot be sent: {sentence_of(error)}"
+                f"The arguments of job {spec.name!r} cannot be sent: {sentence_of(error)}"
             ) from error
         job = _Job(spec, kwargs)
         with self._changed:
             if self.closed:
-                raise JobError("the measurement service is closed and takes no more jobs")
+                raise JobError("The measurement service is closed and takes no more jobs.")
             self._jobs[job.id] = job
             self._queue.append(job)
             if self._dispatcher is None:
@@ -204,7 +204,7 @@ class MeasurementService:
         job = self._jobs.get(job_id)
         if job is None:
             raise JobError(
-                f"there is no job {job_id!r}; finished jobs are forgotten after {self._history} others"
+                f"There is no job {job_id!r}; finished jobs are forgotten after {self._history} others."
             )
         return job
 
@@ -288,7 +288,7 @@ class MeasurementService:
         job.message = "Starting the worker process"
         if now - job.missing_since > _WORKER_SECONDS:
             self._queue.remove(job)
-            error = f"no worker of {cluster.address} offered {job.device!r} within {_WORKER_SECONDS} s"
+            error = f"No worker of {cluster.address} offered {job.device!r} within {_WORKER_SECONDS} s."
             self._finish(job, "failed", error=error)
 
     def _fail_queue(self, error: Exception) -> None:
@@ -359,7 +359,7 @@ class MeasurementService:
 
         with self._cluster_lock:
             if self.closed:
-                raise JobError("the measurement service is closed")
+                raise JobError("The measurement service is closed.")
             if self._cluster is not None and not self._cluster.alive():
                 lost, self._cluster = self._cluster, None
                 lost.close()

@@ -63,7 +63,7 @@ def run_job(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str, 
     try:
         return {"state": "done", "result": pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)}
     except Exception as error:
-        why = f"the job's result, a {type(result).__name__}, cannot be sent back ({sentence_of(error)})"
+        why = f"The job's result, a {type(result).__name__}, cannot be sent back ({sentence_of(error)})."
         return {"state": "failed", "error": why}
 
 

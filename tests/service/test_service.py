@@ -161,8 +161,8 @@ def test_cancel_right_after_submit(service, tmp_path):
         ("refuse", "the matrix has 3 rows; it needs 4"),
         ("divide", "ZeroDivisionError: division by zero"),
         ("leave", "SystemExit: 3"),
-        ("absent", f"the job's function '{JOBS}:absent' does not exist in its module"),
-        ("ROWS", f"the job's function '{JOBS}:ROWS' is a int and cannot be called"),
+        ("absent", f"The job's function '{JOBS}:absent' does not exist in its module."),
+        ("ROWS", f"The job's function '{JOBS}:ROWS' is a int and cannot be called."),
     ],
 )
 def test_a_job_that_fails_says_why_in_one_sentence(service, function, sentence):
@@ -172,17 +172,17 @@ def test_a_job_that_fails_says_why_in_one_sentence(service, function, sentence):
 
 def test_a_module_that_is_absent(service):
     status = service.wait(service.submit(JobSpec("x", "csbviz.no_such:f")), LONG)
-    assert status.error == "the job's function 'csbviz.no_such:f' names a module that cannot be imported"
+    assert status.error == "The job's function 'csbviz.no_such:f' names a module that cannot be imported."
 
 
 def test_a_result_that_does_not_pickle(service):
     status = service.wait(service.submit(spec("not_picklable")), LONG)
     assert status.state == "failed"
-    assert status.error.startswith("the job's result, a function, cannot be sent back (")
+    assert status.error.startswith("The job's result, a function, cannot be sent back (")
 
 
 def test_arguments_that_do_not_pickle(service):
-    with pytest.raises(JobError, match="the arguments of job 'add' cannot be sent"):
+    with pytest.raises(JobError, match="The arguments of job 'add' cannot be sent"):
         service.submit(spec("add", a=lambda: 1, b=2))
 
 
@@ -192,7 +192,7 @@ def test_a_killed_worker_fails_its_job_alone(service):
     following = service.submit(spec("environment"))
     status = service.wait(dying, LONG)
     assert status.state == "failed"
-    assert status.error.startswith("the worker process ended while the job ran")
+    assert status.error.startswith("The worker process ended while the job ran")
     assert service.wait(following, LONG).result["pid"] not in (before, os.getpid())
 
 
@@ -222,7 +222,7 @@ def test_many_reports_and_large_arguments(service):
 
 def test_unknown_jobs(service):
     for call in (service.status, service.cancel, service.wait):
-        with pytest.raises(JobError, match="there is no job 'nobody'"):
+        with pytest.raises(JobError, match="There is no job 'nobody'"):
             call("nobody")
 
 
@@ -241,8 +241,8 @@ def test_an_existing_cluster_is_used_and_left_running(service, monkeypatch):
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("localhost:8786", "CSBVIZ_SCHEDULER is 'localhost:8786'; it must begin with tcp:// or tls://"),
-        ("tcp://127.0.0.1:1", "no connection to the scheduler at tcp://127.0.0.1:1: "),
+        ("localhost:8786", "CSBVIZ_SCHEDULER is 'localhost:8786'; it must begin with tcp:// or tls://."),
+        ("tcp://127.0.0.1:1", "No connection to the scheduler at tcp://127.0.0.1:1: "),
     ],
 )
 def test_a_scheduler_that_cannot_be_used(monkeypatch, address, sentence):
@@ -263,7 +263,7 @@ def test_a_lost_host_process_is_replaced_and_close_leaves_no_process(tmp_path):
         running = started.submit(spec("spin", path=str(tmp_path / "marks")))
         pid = pid_of(started, running)
         started._cluster._process.kill()
-        assert started.wait(running, LONG).error.startswith("the worker process ended")
+        assert started.wait(running, LONG).error.startswith("The worker process ended")
         until(lambda: not psutil.pid_exists(pid), "the worker to end with its host")
         ids = [started.submit(spec("add", a=i, b=0)) for i in range(3)]
         assert started.wait(ids[-1], LONG).result == 2
