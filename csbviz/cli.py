@@ -13,9 +13,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from csbviz.errors import CSBVizError
+from csbviz.errors import CSBVizError, InputError
 
 __all__ = ["build_parser", "main"]
 
@@ -212,6 +213,17 @@ def _add_bench(commands) -> argparse.ArgumentParser:
     return command
 
 
+def _check_json(destination: str | None) -> None:
+    """Refuse a place where the JSON cannot be written before the work is done for it."""
+    if destination in (None, "-"):
+        return
+    path = Path(destination)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(
+            f"--json: {destination} cannot be written; a file in an existing folder, or -, is needed."
+        )
+
+
 def _fail(message: str) -> int:
     print("csbviz: " + " ".join(message.split()), file=sys.stderr)
     return 2
@@ -235,6 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse has printed help, the version or its one line
         return int(stop.code or 0)
     try:
+        _check_json(args.json)
         command = importlib.import_module(f"csbviz.commands.{args.command}")
         code = command.run(args)
         sys.stdout.flush()

@@ -131,10 +131,10 @@ def _lines(found: dict) -> Iterator[str]:
     yield from _reasons(found["kernels"], "name")
     yield ""
     yield from table(
-        ("sample model", "title", "licence", "available"),
+        ("sample:", "title", "licence", "here"),
         [
             (
-                f"sample:{sample['id']}",
+                sample["id"],
                 sample["title"],
                 sample["licence"],
                 "yes" if sample["available"] else "no",

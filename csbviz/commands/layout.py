@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from csbviz.commands.output import emit, table
+from csbviz.commands.output import emit, table, wrapped
 from csbviz.commands.sources import open_source
 from csbviz.figures.text import percent, size
 
@@ -132,8 +132,9 @@ def _in_full(layout: dict) -> Iterator[str]:
     curve = layout["index_bytes_per_nonzero"]
     yield from table(
         ("index bytes per nonzero", *(f"β={beta}" for beta in curve)),
-        [("CSB, square blocks", *(f"{value:.2f}" for value in curve.values()))],
+        [("CSB", *(f"{value:.2f}" for value in curve.values()))],
     )
+    yield "square blocks, one packed byte an entry up to β=16; CSR takes " + _csr_index_bytes(layout)
     yield ""
     yield from table(
         (f"λ, {layout['workers']} workers", "A@B", "A.T@B"),
@@ -145,6 +146,11 @@ def _in_full(layout: dict) -> Iterator[str]:
     yield "λ: most nonzeros of a worker over the mean; 1 is perfect balance"
 
 
+def _csr_index_bytes(layout: dict) -> str:
+    csr = layout["bytes"]["csr"]
+    return f"{(csr['indices'] + csr['pointers']) / layout['nnz']:.2f}" if layout["nnz"] else "-"
+
+
 def _bytes_table(layout: dict) -> Iterator[str]:
     dense = layout["bytes"]["dense"]["total"]
     rows, notes = [], []
@@ -153,7 +159,7 @@ def _bytes_table(layout: dict) -> Iterator[str]:
             rows.append((name, "-", "-", "-", "-", "-"))
             continue
         if stored["note"]:
-            notes.append(f"{name}: {stored['note']}")
+            notes += wrapped("", f"{name}: {stored['note']}", 2)
         parts = (stored["values"], stored["indices"], stored["pointers"], stored["total"])
         total = stored["total"]
         share = f"{100 * total / dense:.1f} %" if dense and total is not None else "-"
