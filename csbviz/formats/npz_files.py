@@ -59,7 +59,7 @@ def _read_array(archive, member, name: str) -> np.ndarray:
             raise FileFormatError(f"{name} holds {array_name!r}, which is no NumPy array.") from None
         if dtype.hasobject:
             raise FileFormatError(
-                f"{name} holds {array_name!r} as pickled Python objects, which are never loaded: they can run code."
+                f"{name} holds {array_name!r} as Python objects; a pickle can run code and is never loaded."
             )
         size = count * dtype.itemsize
         held = member.file_size - file.tell()
