@@ -106,17 +106,11 @@ def make_targets(
     return Targets(x, y, data.astype(np.int64))
 
 
-def add_targets(
-    fig: go.Figure,
-    targets: Targets,
-    frame: Frame,
-    block_shape: tuple[int, int],
-    scale: tuple[float, float] = (1, 1),
-) -> None:
+def add_targets(fig: go.Figure, targets: Targets, frame: Frame, block_shape: tuple[int, int]) -> None:
     """Lay invisible squares over the block centres: a picture itself reports no clicks.
 
-    `scale` divides matrix coordinates where the axes count blocks and not rows. The nearest centre answers
-    however far it is (hoverdistance -1): on a grid that is the block under the pointer.
+    `block_shape` is a block's size on the axes. The nearest centre answers however far it is (hoverdistance
+    -1): on a grid that is the block under the pointer.
     """
     side = min(block_shape[0] * frame.row_pixels, block_shape[1] * frame.col_pixels)
     hover = [
@@ -126,8 +120,8 @@ def add_targets(
     ]
     hidden = {"marker": {"opacity": 0}}
     fig.add_scatter(
-        x=targets.x if scale[1] == 1 else (targets.x + 0.5) / scale[1] - 0.5,
-        y=targets.y if scale[0] == 1 else (targets.y + 0.5) / scale[0] - 0.5,
+        x=targets.x,
+        y=targets.y,
         mode="markers",
         marker={"symbol": "square", "size": max(side, MIN_BLOCK_PIXELS), "opacity": 0},
         selected=hidden,
@@ -210,8 +204,8 @@ def frame_layout(
 ) -> dict:
     """Layout of a picture whose rows run downwards; `rows` and `cols` are its borders in plot coordinates.
 
-    `bar` reserves room for a colour bar. Margins are fixed: Plotly's own margins move with the colour bar, and
-    titles then land on the tick labels.
+    `bar` reserves room for a colour bar. Margins are fixed, and the lower title hangs on the picture itself:
+    Plotly moves margins for the colour bar, and its own title then lands on the tick labels.
     """
     border = {
         "automargin": False,
@@ -223,7 +217,6 @@ def frame_layout(
     }
     x = {
         **border,
-        "title": {"text": titles[1]},
         "range": list(cols),
         "constrain": "domain",
         "constraintoward": "left",
@@ -241,7 +234,18 @@ def frame_layout(
             axis["dtick"] = 1
     y.update(scaleanchor="x", scaleratio=frame.row_pixels / frame.col_pixels)
     head = HEAD_WITH_BAR if bar else HEAD
+    below = {
+        "text": titles[1],
+        "x": 0.5,
+        "xref": "x domain",
+        "y": 0,
+        "yref": "y domain",
+        "yanchor": "top",
+        "yshift": -22,
+        "font": {"color": look(dark).muted},
+    }
     return {
+        "annotations": [below],
         "xaxis": x,
         "yaxis": y,
         "height": frame.height + head + FOOT,

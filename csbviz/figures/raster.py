@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -150,3 +151,17 @@ def colour_top(values: np.ndarray) -> float:
         return 1.0
     largest, usual = float(positive.max()), float(np.quantile(positive, 0.995))
     return usual if largest > 1.5 * usual else largest
+
+
+def smallest_unsigned(counts: np.ndarray) -> np.ndarray:
+    """The counts in the smallest unsigned integers that hold them: fewer bytes to send."""
+    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
+
+
+def round_ticks(top: float) -> list[float]:
+    """0, then up to four round numbers to `top` (above 0)."""
+    power = math.floor(math.log10(top)) - 1
+    step = next(
+        s for s in (nice * 10.0**p for p in (power, power + 1) for nice in (1, 2, 2.5, 5)) if top / s <= 4.5
+    )
+    return [i * step for i in range(int(top / step + 1e-9) + 1)]

@@ -22,7 +22,16 @@ from .blocks import (
     frame_layout,
     make_targets,
 )
-from .raster import Raster, cell_counts, check_block_shape, check_window, colour_top, rasterise
+from .raster import (
+    Raster,
+    cell_counts,
+    check_block_shape,
+    check_window,
+    colour_top,
+    rasterise,
+    round_ticks,
+    smallest_unsigned,
+)
 from .theme import density_scale, figure
 
 if TYPE_CHECKING:
@@ -180,12 +189,12 @@ def _add_picture(fig: go.Figure, info: SpyInfo, dark: bool) -> None:
         return
     area = raster.cell[0] * raster.cell[1]
     if raster.uniform:  # whole numbers are smaller to send, and the pointer can show them
-        z, unit, end = _small(raster.counts), area, info.top * area
+        z, unit, end = smallest_unsigned(raster.counts), area, info.top * area
         what = "%{z}" + f" of {text.plural(area, 'entry')[:-1]}ies" if area > 1 else "%{z}"
     else:
         z, unit, end = raster.density, 1.0, info.top
         what = "%{z:.1%}"
-    ticks = _density_ticks(info.top)
+    ticks = round_ticks(info.top)
     fig.add_heatmap(
         z=z,
         x=_cell_edges(raster.cols, raster.cell[1]),
@@ -198,7 +207,7 @@ def _add_picture(fig: go.Figure, info: SpyInfo, dark: bool) -> None:
             f"Share of nonzeros in a pixel ({raster.cell[0]} × {raster.cell[1]} entries)",
             dark,
             tickvals=[tick * unit for tick in ticks],
-            ticktext=[text.percent(tick, 0 if tick >= 0.01 or tick == 0 else 2) for tick in ticks],
+            ticktext=[text.percent_tick(tick) for tick in ticks],
         ),
         hovertemplate=_hover_range("row", "y", raster.cell[0])
         + _hover_range("column", "x", raster.cell[1])
@@ -206,11 +215,6 @@ def _add_picture(fig: go.Figure, info: SpyInfo, dark: bool) -> None:
         + (" nonzero<extra></extra>" if area > 1 else " (1: nonzero)<extra></extra>"),
         hoverinfo="skip" if info.targets is not None else None,
     )
-
-
-def _small(counts: np.ndarray) -> np.ndarray:
-    """The counts in the smallest unsigned integers that hold them."""
-    return counts.astype(np.min_scalar_type(int(counts.max(initial=0))))
 
 
 def _cell_edges(window: tuple[int, int], side: int) -> np.ndarray:
@@ -222,17 +226,6 @@ def _hover_range(what: str, axis: str, side: int) -> str:
     if side == 1:
         return f"{what} %{{{axis}}}<br>"
     return f"{what}s %{{{axis}}} ± {(side - 1) / 2:g}<br>"
-
-
-def _density_ticks(top: float) -> list[float]:
-    """0, then up to four round densities to `top`."""
-    step = next(
-        nice * 10.0**power
-        for power in range(-9, 2)
-        for nice in (1, 2, 2.5, 5)
-        if top / (nice * 10.0**power) <= 4
-    )
-    return [i * step for i in range(int(top / step + 1e-9) + 1)]
 
 
 def window_from_box(

@@ -10,6 +10,7 @@ __all__ = [
     "html_escape",
     "list_of",
     "percent",
+    "percent_tick",
     "plural",
     "ratio",
     "shape",
@@ -51,6 +52,11 @@ def percent(share: float, digits: int = 1) -> str:
     if 0 < share < 1 and float(text) == 0:
         return f"< {step:.{digits}f} %"
     return f"{text} %"
+
+
+def percent_tick(share: float) -> str:
+    """A round share as percent without idle zeros, for axes: 0 %, 12.5 %, 0.02 %."""
+    return f"{100 * share:.8f}".rstrip("0").rstrip(".") + " %"
 
 
 def size(number: float) -> str:

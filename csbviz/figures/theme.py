@@ -30,6 +30,7 @@ __all__ = [
     "figure",
     "format_color",
     "look",
+    "rgba",
     "template",
 ]
 
@@ -84,7 +85,9 @@ class Look(NamedTuple):
     grid, border : str
         Hairlines behind data; the frame of a picture.
     accent : str
-        The mark of a selection, for use over data and over the background.
+        The mark of a selection or of what is too much, for use over data and over the background.
+    data, soft : str
+        Data that stand for no format, and the part of them that matters less.
     ramp : tuple of str
         From the smallest density above 0, with a contrast of at least 3:1 to the background, to the largest.
     """
@@ -95,6 +98,8 @@ class Look(NamedTuple):
     grid: str
     border: str
     accent: str
+    data: str
+    soft: str
     ramp: tuple[str, ...]
 
 
@@ -105,6 +110,8 @@ LIGHT = Look(
     grid="#e6e8ec",
     border="#b3b9c3",
     accent="#d6006c",
+    data="#2f78bd",
+    soft="#8a94a3",
     ramp=("#4b97d2", "#2f78bd", "#255a9f", "#233e7c", "#1a2152", "#0a0a26"),
 )
 DARK = Look(
@@ -114,6 +121,8 @@ DARK = Look(
     grid="#262c37",
     border="#4a5262",
     accent="#ff5fa8",
+    data="#45afad",
+    soft="#6d7788",
     ramp=("#34679c", "#2f8bb0", "#45afad", "#82cf9c", "#cbe58e", "#fffbc4"),
 )
 
@@ -154,6 +163,12 @@ def blend(color: str, background: str, share: float) -> str:
         share * a + (1 - share) * b for a, b in zip(_channels(color), _channels(background), strict=True)
     )
     return "#" + "".join(f"{round(255 * c):02x}" for c in mixed)
+
+
+def rgba(color: str, opacity: float) -> str:
+    """A colour ``#rrggbb`` with an opacity, as CSS writes it."""
+    red, green, blue = (round(255 * c) for c in _channels(color))
+    return f"rgba({red},{green},{blue},{opacity:g})"
 
 
 def density_scale(dark: bool, smallest: float, binary: bool = False) -> list[list]:

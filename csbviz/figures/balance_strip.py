@@ -1,0 +1,166 @@
+"""Load of every worker, before and after balancing: who is waited for, and who waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..errors import OptionError
+from . import text
+from .theme import figure, look
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from ..balance import Timeline, WorkPlan
+
+__all__ = ["BalanceStripInfo", "StripPanel", "caption", "get_balance_strip_info", "plot_balance_strip"]
+
+
+class StripPanel(NamedTuple):
+    """The loads of one plan.
+
+    Attributes
+    ----------
+    name : str
+    loads : float64[workers]
+        Nonzeros (times tiles of columns) of each worker.
+    mean : float
+    imbalance : float
+        λ = max / mean; 1 without work.
+    idle : float
+        Share of the workers' time that is spent waiting for the last, 1 − 1/λ.
+    """
+
+    name: str
+    loads: np.ndarray
+    mean: float
+    imbalance: float
+    idle: float
+
+
+class BalanceStripInfo(NamedTuple):
+    """Plans side by side, on one scale, and what a worker is called."""
+
+    panels: tuple[StripPanel, ...]
+    worker: str
+
+
+def get_balance_strip_info(
+    before: WorkPlan | Timeline,
+    after: WorkPlan | Timeline,
+    names: tuple[str, str] = ("Before", "After"),
+    worker: str = "worker",
+) -> BalanceStripInfo:
+    """Collect the loads of two plans.
+
+    Parameters
+    ----------
+    before, after : Timeline, or WorkPlan with workers fixed beforehand
+    names : (str, str)
+    worker : str
+        What a worker is, such as "thread" or "multiprocessor".
+
+    Returns
+    -------
+    BalanceStripInfo
+
+    Raises
+    ------
+    OptionError
+        For a plan whose items are taken by whoever is free: only its timeline has loads.
+    """
+    return BalanceStripInfo(tuple(_panel(*pair) for pair in zip(names, (before, after), strict=True)), worker)
+
+
+def _panel(name: str, plan: WorkPlan | Timeline) -> StripPanel:
+    loads = getattr(plan, "loads", None)
+    if loads is None:
+        loads = getattr(plan, "worker_loads", None)
+    if loads is None:
+        raise OptionError(f"the plan “{name}” leaves open who does what; simulate it and give its timeline")
+    loads = np.asarray(loads, dtype=np.float64)
+    mean = float(loads.mean()) if loads.size else 0.0
+    imbalance = float(loads.max()) / mean if mean else 1.0
+    return StripPanel(name, loads, mean, imbalance, 1 - 1 / imbalance)
+
+
+def plot_balance_strip(info: BalanceStripInfo, dark: bool = False) -> go.Figure:
+    """Draw one panel a plan with a shared scale; what lies above the mean is in the accent colour."""
+    from plotly.subplots import make_subplots
+
+    fig = figure(dark, 290, barmode="stack")
+    count = len(info.panels)
+    make_subplots(rows=1, cols=count, shared_yaxes=True, horizontal_spacing=0.05, figure=fig)
+    top = max((float(panel.loads.max(initial=0)) for panel in info.panels), default=0) or 1.0
+    for col, panel in enumerate(info.panels, start=1):
+        _add_panel(fig, panel, col, info.worker, dark)
+    fig.update_xaxes(title_text=info.worker.capitalize(), showgrid=False)
+    fig.update_yaxes(range=[0, 1.1 * top], nticks=5)
+    fig.update_yaxes(title_text="Load (nonzeros)", row=1, col=1)
+    fig.update_layout(margin={"t": 56, "b": 44, "l": 8, "r": 8}, showlegend=False)
+    return fig
+
+
+def _add_panel(fig: go.Figure, panel: StripPanel, col: int, worker: str, dark: bool) -> None:
+    theme = look(dark)
+    workers = np.arange(panel.loads.size)
+    suffix = "" if col == 1 else str(col)
+    usual, excess = np.minimum(panel.loads, panel.mean), np.maximum(panel.loads - panel.mean, 0)
+    line = {"color": theme.background, "width": 1 if panel.loads.size <= 64 else 0}
+    gap = {"width": 0.5} if panel.loads.size <= 3 else {}
+    for y, color in ((usual, theme.data), (excess, theme.accent)):
+        fig.add_bar(
+            x=workers,
+            y=y,
+            marker={"color": color, "line": line},
+            customdata=panel.loads,
+            hovertemplate=f"{worker} %{{x}}: %{{customdata:,}} nonzeros<extra></extra>",
+            row=1,
+            col=col,
+            **gap,
+        )
+    fig.add_hline(y=panel.mean, line={"color": theme.text, "width": 1.5, "dash": "dash"}, row=1, col=col)
+    place = {"xref": f"x{suffix} domain", "yref": f"y{suffix} domain", "x": 0, "y": 1, "xanchor": "left"}
+    fig.add_annotation(
+        **place,
+        text=f"<b>{text.html_escape(panel.name)}</b><br>λ = {panel.imbalance:.2f}, "
+        f"{text.percent(panel.idle, 0)} of the time idle",
+        align="left",
+        yanchor="bottom",
+        yshift=4,
+    )
+    fig.add_annotation(
+        xref=f"x{suffix} domain",
+        x=1,
+        xanchor="right",
+        y=panel.mean,
+        yref=f"y{suffix}",
+        yanchor="bottom",
+        text=f"mean {text.count(panel.mean)}",
+        bgcolor=theme.background,
+        opacity=0.85,
+        borderpad=1,
+        font={"size": 12},
+    )
+    fig.update_xaxes(dtick=1 if panel.loads.size <= 16 else None, row=1, col=col)
+
+
+def caption(info: BalanceStripInfo) -> str:
+    """How the waiting changes from the first plan to the last, and what limits it."""
+    first, last = info.panels[0], info.panels[-1]
+    if not first.mean and not last.mean:
+        return "There is no work to share."
+    workers = text.plural(last.loads.size, info.worker)
+    change = first.imbalance / last.imbalance
+    if abs(change - 1) < 0.005:
+        result = f"Both plans load the fullest of {workers} {text.ratio(last.imbalance)} the mean"
+    else:
+        result = (
+            f"The fullest of {workers} does {text.ratio(last.imbalance)} the mean after {text.ratio(first.imbalance)} "
+            f"before: λ alone makes {'it' if change > 1 else 'the first'} {text.ratio(max(change, 1 / change))} faster"
+        )
+    empty = int((last.loads == 0).sum())
+    tail = f" {text.plural(empty, info.worker)} {'has' if empty == 1 else 'have'} no work." if empty else ""
+    return f"{result}. What rises above the dashed mean is what the others wait for.{tail}"
