@@ -58,10 +58,11 @@ def choose_block_shape(
 
     Notes
     -----
-    On a CPU, following the paper: a block is about as wide as the square root of the larger side of the matrix, so
-    that the pointer table stays as small as CSR's and the entries' indices short; at least so large that the block's
-    slice of B just fits the first-level cache (fewer columns of B, that is a smaller slice, allow larger blocks);
-    then each side shrinks until there are enough block rows and block columns for the workers.
+    On a CPU, following the paper: a block is about as wide as the square root of the larger side of the
+    matrix, so that the pointer table stays as small as CSR's and indices stay short; at least so large
+    that the block's slice of B just fits the first-level cache (fewer columns of B, that is a smaller slice,
+    allow larger blocks); then each side shrinks until there are enough block rows and block columns for the
+    workers.
 
     References
     ----------

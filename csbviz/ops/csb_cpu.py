@@ -1,0 +1,330 @@
+"""The CSB kernel of the CPU: makes a matrix ready for `kernels/cpu` and registers it as "csb_cpu"."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csbviz.balance import STRATEGIES, WorkPlan, make_plan
+from csbviz.errors import MatrixError, OptionError
+from csbviz.ops.registry import OPS, Kernel, Prepared, register
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["KERNEL", "default_tile", "lanes_at_most", "prepare"]
+
+TILES = (16, 32, 64)
+"""Columns of a tile in float32 (half as many in float64): one, two or four AVX-512 registers."""
+
+GROUP_BYTES = 256 * 1024
+"""Output tiles of a group may take this much, a share of the second-level cache."""
+
+CACHE_LINE = 64
+
+FEWEST_USES = 2.0
+"""Packing a row of B pays when this thread uses it at least this often."""
+
+
+def kernel_module(name: str):
+    """Import ``kernels.cpu.<name>``: from the checkout, or in a wheel from ``csbviz._kernels``."""
+    package = Path(__file__).resolve().parent.parent
+    if (package / "_kernels").is_dir():
+        return importlib.import_module(f"csbviz._kernels.cpu.{name}")
+    checkout = str(package.parent)
+    if checkout not in sys.path:
+        sys.path.insert(0, checkout)
+    return importlib.import_module(f"kernels.cpu.{name}")
+
+
+def _aligned(size: int) -> np.ndarray:
+    """A zeroed buffer of `size` bytes that begins at a cache line."""
+    buffer = np.zeros(size + CACHE_LINE, np.uint8)
+    skip = -buffer.ctypes.data % CACHE_LINE
+    return buffer[skip : skip + size]
+
+
+def lanes_at_most(itemsize: int) -> int:
+    """Two sets of sums of a tile must fit the vector registers: 32 of 64 bytes with AVX-512, else 16."""
+    import llvmlite.binding as llvm
+
+    wide = llvm.get_host_cpu_features().get("avx512f", False)
+    return (256 if wide else 128) // itemsize
+
+
+def default_tile(n: int, itemsize: int, most: int) -> int:
+    """The tile that walks `n` columns cheapest: an entry costs its vectors and about one vector more."""
+    tiles = [tile * 4 // itemsize for tile in TILES if tile * 4 // itemsize <= most]
+    return min(reversed(tiles), key=lambda tile: -(-n // tile) * (tile * itemsize // 64 + 1))
+
+
+class _View:
+    """A stored matrix as the product of one operation sees it: output side and inner side."""
+
+    def __init__(self, A: CSBMatrix, op: str):
+        self.transpose = op == "A.T@B"
+        block_cols = A.grid[1]
+        if self.transpose:
+            self.rows_in, self.rows_out = A.shape
+            self.block_in, self.block_out = A.block_shape
+            self.unit_step, self.block_step = 1, block_cols
+            self.in_order = A.order == "col"
+        else:
+            self.rows_out, self.rows_in = A.shape
+            self.block_out, self.block_in = A.block_shape
+            self.unit_step, self.block_step = block_cols, 1
+            self.in_order = A.order == "row"
+        # Positions in the packed byte: the row sits above the bits of the column.
+        self.index, self.mask, self.shift = (A.row_ind if self.transpose else A.col_ind), 0xFFFF, 0
+        if A.packed_ind is not None:
+            column_bits = A.block_shape[1].bit_length() - 1
+            shift = column_bits if self.transpose else 0
+            if (
+                1 << shift <= CACHE_LINE
+            ):  # the kernel shifts the byte size of a row of a tile instead of the index
+                self.index, self.shift = A.packed_ind, shift
+                self.mask = (self.block_in - 1) << shift
+        self.out_index = (A.col_ind if self.transpose else A.row_ind).astype(np.uint16, copy=False)
+        self.blk_ptr = A.blk_ptr.astype(np.int64, copy=False)
+
+
+def _visiting_order(A: CSBMatrix, op: str, view: _View) -> np.ndarray | None:
+    """Order of the entries by output row inside each block; None when that is how they are stored."""
+    if view.in_order:
+        return None
+    kept = A.cache.setdefault("csb_cpu_order", {})
+    if op not in kept:
+        order = kernel_module("program").sort_entries(view.blk_ptr, view.out_index, view.block_out)
+        most = int(np.diff(view.blk_ptr).max(initial=0))
+        kept[op] = order.astype(np.uint16 if most <= 1 << 16 else np.uint32)
+    return kept[op]
+
+
+def _plan(A: CSBMatrix, view: _View, balance: str, threads: int, n: int) -> WorkPlan:
+    if balance == "auto":
+        plan = make_plan(A, "swizzle", transpose=view.transpose, workers=threads, n=n)
+        if plan.imbalance <= UNEVEN:
+            return plan
+        even = make_plan(A, "equal_nnz", transpose=view.transpose, workers=threads, n=n)
+        return even if even.imbalance < plan.imbalance else plan
+    if balance not in STRATEGIES:
+        raise OptionError(
+            f"There is no balance strategy {balance!r}; known are auto, {', '.join(STRATEGIES)}."
+        )
+    return make_plan(A, balance, transpose=view.transpose, workers=threads, n=n)
+
+
+UNEVEN = 1.25
+"""Whole units are dealt out unless the heaviest worker has this much more than the mean; cutting units costs
+partial results."""
+
+
+def prepare(
+    A: CSBMatrix,
+    op: str,
+    n: int,
+    *,
+    threads: int,
+    balance: str | WorkPlan = "auto",
+    tile_n: int | None = None,
+    record: np.ndarray | None = None,
+) -> Prepared:
+    """Make a matrix ready for the CPU kernel.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix, M x K, float32 or float64.
+    op : {"A@B", "A.T@B"}
+        The operation.
+    n : int
+        Columns of B.
+    threads : int
+        Threads, the workers of the plan.
+    balance : str or WorkPlan
+        Name of a strategy, a static plan of one's own, or "auto": whole units dealt out heaviest first, equal
+        nonzeros where that is too uneven.
+    tile_n : int, optional
+        Columns multiplied at a time; None chooses by `n`.
+    record : int32[items], optional
+        Receives the number of the worker that ran each item of the plan.
+
+    Returns
+    -------
+    Prepared
+        ``run(B, out)`` takes C-contiguous arrays of the matrix' dtype: K x n and M x n, for "A.T@B" M x n and
+        K x n.
+
+    Raises
+    ------
+    OptionError
+        If the operation, dtype, strategy or tile is not one that the kernel has.
+    MatrixError
+        If the matrix' arrays are inconsistent.
+    """
+    if op not in OPS:
+        raise OptionError(f"The operation is {op!r}; it is one of {', '.join(OPS)}.")
+    if A.dtype not in KERNEL.dtypes:
+        raise OptionError(
+            f"Kernel csb_cpu multiplies {', '.join(KERNEL.dtypes)}; the matrix holds {A.dtype} values."
+        )
+    A = A.stored
+    if not A.cache.get("csb_cpu_checked"):
+        A.check_format()  # the kernel trusts every index
+        A.cache["csb_cpu_checked"] = True
+    view = _View(A, op)
+    tile = _check_tile(tile_n, n, A.values.itemsize)
+    plan = balance if isinstance(balance, WorkPlan) else _plan(A, view, balance, threads, n)
+    if not plan.static or plan.transpose != view.transpose:
+        raise OptionError(f"The CPU kernel needs a static plan made for {op}.")
+    task = _Task(A, op, view, plan, n, tile, record)
+    return Prepared(
+        run=task.runner(),
+        bytes=A.nbytes + task.plan_bytes,
+        plan=plan,
+        params={"tile_n": tile, "block_shape": list(A.block_shape), "balance": plan.strategy},
+        notes=""
+        if task.order is None
+        else f"visits entries in a second order of {task.order.itemsize} bytes each",
+    )
+
+
+def _check_tile(tile_n: int | None, n: int, itemsize: int) -> int:
+    if tile_n is None:
+        return default_tile(n, itemsize, lanes_at_most(itemsize))
+    if tile_n not in TILES or (tile_n * itemsize < CACHE_LINE):
+        raise OptionError(f"tile_n is {tile_n}; it is one of {', '.join(map(str, TILES))}.")
+    return tile_n
+
+
+class _Task:
+    """Everything one product needs but its operands; owns the arrays whose addresses the kernel reads."""
+
+    def __init__(self, A, op, view, plan, n, tile, record):
+        self.values, self.view, self.plan, self.n, self.tile = A.values, view, plan, n, tile
+        self.dtype, self.itemsize = A.dtype, A.values.itemsize
+        self.order = _visiting_order(A, op, view)
+        self.row_bytes, self.tile_bytes = n * self.itemsize, tile * self.itemsize
+        self.record = record
+        self._build_program()
+        self._allocate()
+
+    def _build_program(self):
+        view, plan = self.view, self.plan
+        fields = ("unit", "block_begin", "block_end", "entry_begin", "entry_end", "slot")
+        items = tuple(getattr(plan, name).astype(np.int64) for name in fields)
+        geometry = (
+            view.rows_out,
+            view.block_out,
+            view.block_in,
+            view.unit_step,
+            view.block_step,
+            GROUP_BYTES // self.tile_bytes,
+        )
+        order = np.empty(0, np.uint32) if self.order is None else self.order.astype(np.uint32, copy=False)
+        build = kernel_module("program").build_program
+        built = build(view.blk_ptr, view.out_index, order, items, plan.worker_ptr.astype(np.int64), geometry)
+        self.visits, self.segments, self.group_ptr, self.worker_group, self.most_rows = built
+        kept = [self.visits, self.segments, self.group_ptr, self.worker_group]
+        self.plan_bytes = sum(a.nbytes for a in kept) + (0 if self.order is None else self.order.nbytes)
+
+    def _allocate(self):
+        view, workers = self.view, self.plan.workers
+        self.panel_size = max(1, min(view.block_in, view.rows_in)) * self.tile_bytes
+        self.panels = _aligned(workers * self.panel_size)
+        self.tail_size = self.most_rows * self.tile_bytes if self.n % self.tile else 0
+        self.tails = _aligned(workers * self.tail_size)
+        self.partials = _aligned(self.plan.slots * view.block_out * self.row_bytes)
+
+    def _pack_rule(self, spmm) -> int:
+        if self.n == self.tile:
+            return spmm.IF_UNALIGNED
+        uses = self.values.size / max(1, self.view.rows_in * self.plan.workers)
+        return spmm.ALWAYS if uses >= FEWEST_USES else spmm.NEVER
+
+    def _table(self, spmm) -> np.ndarray:
+        view, plan = self.view, self.plan
+        words = {
+            spmm.P_B_ROW: self.row_bytes,
+            spmm.P_B_ROWS: view.rows_in,
+            spmm.P_C_ROW: self.row_bytes,
+            spmm.P_PARTIALS: self.partials.ctypes.data,
+            spmm.P_MASK: view.mask,
+            spmm.P_SHIFT: view.shift,
+            spmm.P_BLOCK_IN: view.block_in,
+            spmm.P_PACK: self._pack_rule(spmm),
+            spmm.P_PANELS: self.panels.ctypes.data,
+            spmm.P_PANEL_SIZE: self.panel_size,
+            spmm.P_TAILS: self.tails.ctypes.data,
+            spmm.P_TAIL_SIZE: self.tail_size,
+            spmm.P_VISITS: self.visits.ctypes.data,
+            spmm.P_SEGMENTS: self.segments.ctypes.data,
+            spmm.P_GROUP_PTR: self.group_ptr.ctypes.data,
+            spmm.P_WORKER_GROUP: self.worker_group.ctypes.data,
+            spmm.P_RECORD: 0 if self.record is None else self.record.ctypes.data,
+            spmm.P_SLOTS: plan.slots,
+            spmm.P_SLOT_UNIT: plan.slot_unit.ctypes.data,
+            spmm.P_BLOCK_OUT: view.block_out,
+            spmm.P_ROWS_OUT: view.rows_out,
+            spmm.P_WORKERS: plan.workers,
+        }
+        table = np.zeros(spmm.P_WORDS, np.int64)
+        for word, number in words.items():
+            table[word] = number
+        return table
+
+    def runner(self):
+        """The function ``run(B, out)``; its default argument keeps this task and all arrays alive."""
+        import numba
+
+        spmm = kernel_module("spmm")
+        order = None if self.order is None else self.order.dtype.name
+        workers, lock = self.plan.workers, spmm.LOCK
+        multiply = spmm.multiply_worker(self.dtype, self.view.index.dtype.name, order, self.tile).address
+        reduce = spmm.reduce_worker(self.dtype, self.tile).address if self.plan.slots else 0
+        launch = spmm.launcher(self.dtype, workers > 1)
+        table = self._table(spmm)
+        arrays = (
+            self.values.ctypes.data,
+            self.view.index.ctypes.data,
+            0 if self.order is None else self.order.ctypes.data,
+            workers,
+        )
+        spare = workers > 1 and workers < numba.config.NUMBA_NUM_THREADS
+        b_shape, c_shape = (self.view.rows_in, self.n), (self.view.rows_out, self.n)
+
+        def run(B, out, task=self):
+            if B.shape != b_shape or out.shape != c_shape:
+                raise MatrixError(
+                    f"B is {B.shape} and out {out.shape}; prepared for {b_shape} and {c_shape}."
+                )
+            with lock:
+                if spare and numba.get_num_threads() != workers:
+                    numba.set_num_threads(workers)
+                launch(table, B, out, multiply, *arrays)
+                if reduce:
+                    launch(table, B, out, reduce, *arrays)
+            return out
+
+        return run
+
+
+KERNEL = register(
+    Kernel(
+        name="csb_cpu",
+        title="CSB (Numba)",
+        format="csb",
+        device="cpu",
+        ops=OPS,
+        dtypes=("float32", "float64"),
+        precision={"float32": "fp32", "float64": "fp64"},
+        prepare=prepare,
+        summary="Walks the rows of each block with a tile of the output in vector registers and the block's "
+        "slice of B packed in the first-level cache; both directions from one copy, no atomics.",
+        tunables={"tile_n": TILES},
+    )
+)
