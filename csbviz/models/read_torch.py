@@ -160,17 +160,21 @@ def _common_prefix_removed(named):
 def _stored(content, name, tensor):
     import torch
 
-    if tensor.is_quantized or tensor.device.type != "cpu" or tensor.layout not in _dense_and_sparse(torch):
+    if (
+        tensor.is_quantized
+        or tensor.device.type != "cpu"
+        or tensor.layout not in (torch.strided, torch.sparse_coo)
+    ):
         raise FileFormatError(
-            f"{content.name} holds {name!r} in a form that cannot be read (quantised or without data)."
+            f"{content.name} holds {name!r} in a form that cannot be read "
+            "(quantised, compressed sparse or without data); a plain tensor is needed."
         )
-    if tensor.layout is torch.strided:
-        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise FileFormatError(
-                f"{content.name} is damaged: {name!r} of shape {tuple(tensor.shape)} claims more than it has."
-            )
-    else:
-        tensor = tensor.to_dense()
+    if tensor.layout is torch.sparse_coo:
+        tensor = _densified(content, name, tensor)
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise FileFormatError(
+            f"{content.name} is damaged: {name!r} of shape {tuple(tensor.shape)} claims more than it has."
+        )
     tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype == "bfloat16":
@@ -180,5 +184,21 @@ def _stored(content, name, tensor):
     return StoredTensor.of(name, tensor.numpy(), dtype)
 
 
-def _dense_and_sparse(torch):
-    return (torch.strided, torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+def _densified(content, name, tensor):
+    """Scatter a coordinate tensor; its indices come from the file, and PyTorch itself would trust them."""
+    import numpy as np
+    import torch
+
+    indices, values, shape = tensor._indices(), tensor._values(), tuple(tensor.shape)
+    try:
+        flat = np.ravel_multi_index(tuple(indices.numpy()), shape)
+    except ValueError as error:
+        raise FileFormatError(
+            f"{content.name} is damaged: {name!r} has indices outside of {shape}."
+        ) from error
+    if values.shape != (len(flat),):
+        raise FileFormatError(
+            f"{content.name} is damaged: {name!r} has {len(flat)} indices for other values."
+        )
+    dense = torch.zeros(tensor.numel(), dtype=values.dtype)
+    return dense.index_add_(0, torch.from_numpy(flat), values.detach()).reshape(shape)
