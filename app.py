@@ -1,0 +1,20 @@
+"""The app's entry: page configuration and navigation. Start it with ``streamlit run app.py``."""
+
+import streamlit as st
+
+st.set_page_config(page_title="csbviz", page_icon="csbviz/ui/assets/icon.svg", layout="wide")
+
+PAGES = "csbviz/ui/pages"
+
+page = st.navigation(
+    [
+        st.Page(f"{PAGES}/model.py", title="Model", icon=":material/deployed_code:", default=True),
+        st.Page(f"{PAGES}/prune.py", title="Prune", icon=":material/content_cut:"),
+        st.Page(f"{PAGES}/sparsity.py", title="Sparsity", icon=":material/grain:"),
+        st.Page(f"{PAGES}/layout.py", title="CSB layout", icon=":material/grid_on:"),
+        st.Page(f"{PAGES}/balance.py", title="Balance", icon=":material/balance:"),
+        st.Page(f"{PAGES}/run.py", title="Run", icon=":material/speed:"),
+    ],
+    position="top",
+)
+page.run()

@@ -1,0 +1,1 @@
+"""The browser app: pages and components that call the library and never compute."""

@@ -1,0 +1,105 @@
+"""The accuracy of the model before and after pruning, measured in a job."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from csbviz.models.accuracy_job import accuracies
+from csbviz.ui import data
+from csbviz.ui.components import jobs
+from csbviz.ui.components.numbers import numbers
+from csbviz.ui.components.results import weights_in_words
+from csbviz.ui.text import percent
+
+__all__ = ["card"]
+
+JOB = "accuracy"
+_MEASURED = "csbviz.accuracies"
+_LOADED = "as loaded"
+
+
+def card(view: data.View) -> None:
+    """Show the accuracy of the chosen weights, or offer to measure it; nothing for models without a test set."""
+    from csbviz.models.evaluate import can_evaluate
+
+    if view.opened.model is None or not can_evaluate(view.opened.model):
+        return
+    measured = _measured(view)
+    words = weights_in_words(view)
+    st.subheader("Accuracy on the 10,000 test images", anchor=False)
+    before, after = measured.get(_LOADED), measured.get(words)
+    with st.container(border=True):
+        figures, action = st.columns([3, 2], vertical_alignment="center", gap="medium")
+        with figures:
+            numbers(
+                [
+                    (
+                        "As loaded",
+                        _shown(before),
+                        "Share of the test images that the model names rightly (top-1).",
+                    ),
+                    (
+                        "After pruning",
+                        _shown(after),
+                        "The same, with the weights pruned and not trained again.",
+                    ),
+                    ("Change", _change(before, after), "In percentage points."),
+                ]
+            )
+        with action:
+            if jobs.active(JOB):
+                jobs.watch(JOB)
+            else:
+                st.button(
+                    "Measure the accuracy",
+                    key="measure.accuracy",
+                    icon=":material/fact_check:",
+                    disabled=before is not None and after is not None,
+                    on_click=_start,
+                    args=(view,),
+                )
+        jobs.say_how_it_ended(JOB)
+        _history(view, measured)
+
+
+def _measured(view: data.View) -> dict[str, float]:
+    """What this session has measured of the opened model: weights in words → accuracy."""
+    known = st.session_state.setdefault(_MEASURED, {}).setdefault(view.opened.digest, {})
+    outcome = jobs.outcome(JOB)
+    if outcome and outcome["about"] == view.opened.digest:
+        known.update(outcome["result"])
+    return known
+
+
+def _start(view: data.View) -> None:
+    from csbviz.models.evaluate import weights_for_accuracy
+
+    known, words = _measured(view), weights_in_words(view)
+    versions = {_LOADED: view.opened.model, words: view.pruned.model}
+    kwargs = {
+        "versions": {
+            name: weights_for_accuracy(model) for name, model in versions.items() if name not in known
+        }
+    }
+    function = f"{accuracies.__module__}:{accuracies.__name__}"
+    jobs.hand_in(JOB, "Accuracy", function, kwargs, "cpu", about=view.opened.digest)
+
+
+def _history(view: data.View, measured: dict[str, float]) -> None:
+    others = [name for name in measured if name not in (_LOADED, weights_in_words(view))]
+    if others:
+        with st.expander(f"Measured before: {len(others)}"):
+            st.dataframe(
+                pd.DataFrame({"Weights": others, "Accuracy": [100 * measured[name] for name in others]}),
+                hide_index=True,
+                column_config={"Accuracy": st.column_config.NumberColumn(format="%.2f %%")},
+            )
+
+
+def _shown(value: float | None) -> str:
+    return "not measured" if value is None else percent(value, 2)
+
+
+def _change(before: float | None, after: float | None) -> str:
+    return "–" if before is None or after is None else f"{100 * (after - before):+.2f}".replace("-", "−")

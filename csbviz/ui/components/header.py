@@ -1,0 +1,104 @@
+"""The top of every page: its title, what is selected, and sentences that wait to be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from csbviz.errors import CSBVizError
+from csbviz.ui import data, state, warm
+from csbviz.ui.text import count, escape, percent, shape
+
+__all__ = ["open_page"]
+
+_STYLE = """
+<style>
+.stMainBlockContainer {padding: 4rem 1.75rem 3rem; max-width: 1600px;}
+.stMainBlockContainer h2 {padding: 0;}
+.st-key-selection {padding: 0.4rem 0.9rem;}
+</style>
+"""
+
+
+def open_page(title: str, lead: str, before: Callable[[], None] | None = None) -> data.View:
+    """Draw the top of a page and return what is selected; without anything to show, the page ends here.
+
+    Parameters
+    ----------
+    title, lead : str
+        Name of the page, and one sentence on what it answers. Markdown of the app's own.
+    before : callable, optional
+        Draws what comes between the title and the selection.
+    """
+    st.html(_STYLE)
+    state.sync_url()
+    view = data.view()
+    state.sync_url()
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        st.header(title, anchor=False, width="content")
+        st.markdown(f":gray[{lead}]", width="stretch")
+    for sentence in state.notes():
+        st.warning(escape(sentence), icon=":material/link_off:")
+    if before:
+        before()
+    warm.start()
+    if view is None:
+        _empty()
+        st.stop()
+    _selection(view)
+    _check_layer(view)
+    return view
+
+
+def _check_layer(view: data.View) -> None:
+    """End the page with a sentence when the layer cannot be shown, such as one that holds NaN."""
+    try:
+        view.csr  # noqa: B018  (kept by the cache: the page asks for it again)
+    except CSBVizError as error:
+        st.error(f"{escape(str(error))} Choose another layer or model.", icon=":material/error:")
+        st.stop()
+
+
+def _selection(view: data.View) -> None:
+    """The bar that names model, layer, sparsity and blocks, with the layer to choose."""
+    names = [layer.name for layer in view.opened.layers]
+    with st.container(
+        border=True, horizontal=True, vertical_alignment="center", gap="small", key="selection"
+    ):
+        st.markdown(f"**{escape(view.opened.title)}**", width="content")
+        st.selectbox(
+            "Layer",
+            names,
+            format_func={layer.name: layer.label for layer in view.opened.layers}.get,
+            label_visibility="collapsed",
+            width=230,
+            disabled=len(names) == 1,
+            **state.bind("layer", key="w.layer"),
+        )
+        st.markdown(_badges(view))
+
+
+def _badges(view: data.View) -> str:
+    layer = view.layer
+    how = "as loaded"
+    if view.is_pruned:
+        scope = "whole model" if view.settings.scope == "global" else "each layer"
+        how = f"{view.settings.method}, {scope}"
+    blocks = shape(view.block) + (" auto" if view.settings.block is None else "")
+    badges = (
+        ("gray", f"{shape((layer.rows, layer.cols))} weights"),
+        ("blue", f"{percent(layer.sparsity)} sparse · {how}"),
+        ("gray", f"{count(layer.nnz)} nonzeros"),
+        ("violet", f"blocks {blocks}"),
+    )
+    return " ".join(f":{colour}-badge[{text}]" for colour, text in badges)
+
+
+def _empty() -> None:
+    with st.container(border=True):
+        st.subheader("No model is open", anchor=False)
+        st.write(
+            "Pick a sample or upload a model or matrix file on the first page; every page then shows it."
+        )
+        st.page_link("csbviz/ui/pages/model.py", label="Open a model", icon=":material/deployed_code:")

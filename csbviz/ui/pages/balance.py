@@ -1,0 +1,148 @@
+"""How the work of the layer is shared among threads or multiprocessors, before and after balancing."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from csbviz import figures
+from csbviz.balance import STRATEGIES
+from csbviz.ui import data, state
+from csbviz.ui.components.charts import draw
+from csbviz.ui.components.header import open_page
+from csbviz.ui.components.numbers import numbers
+from csbviz.ui.settings import DEVICES, MAX_TILES, MAX_WORKERS, OPS
+from csbviz.ui.text import OP_NAMES, count, percent, significant
+
+_BEFORE = "in_order"
+_WORKER = {"cpu": "thread", "cuda": "multiprocessor"}
+_UNIT_TITLES = {"cpu": "CPU threads", "cuda": "GPU multiprocessors"}
+
+
+def _controls(view: data.View) -> None:
+    chosen = view.settings
+    st.segmented_control(
+        "Direction",
+        OPS,
+        required=True,
+        format_func=OP_NAMES.get,
+        help="A·B shares out block rows; Aᵀ·B shares out block columns of the same stored copy.",
+        **state.bind("direction"),
+    )
+    st.radio(
+        "Strategy",
+        list(STRATEGIES),
+        format_func=lambda name: STRATEGIES[name].title,
+        captions=[strategy.summary for strategy in STRATEGIES.values()],
+        **state.bind("balance", to_widget=lambda name: data.strategy(chosen) if name == "auto" else name),
+    )
+    st.segmented_control(
+        "Workers are",
+        DEVICES,
+        required=True,
+        format_func=_UNIT_TITLES.get,
+        help="A thread is told beforehand what to do. Multiprocessors take the next item as soon as they are free.",
+        key="w.units",
+        on_change=lambda: state.update(units=st.session_state["w.units"], workers=None),
+    )
+    workers, tiles = st.columns(2)
+    with workers:
+        st.number_input(
+            "Workers, P",
+            1,
+            MAX_WORKERS,
+            step=1,
+            help="Threads, or multiprocessors × resident blocks of threads on each (an H100 has 132).",
+            **state.bind("workers", to_widget=lambda value: value or data.default_workers(chosen.units)),
+        )
+    with tiles:
+        st.number_input(
+            "Column tiles",
+            1,
+            MAX_TILES,
+            step=1,
+            disabled=chosen.units == "cpu",
+            help="A GPU cuts the N columns of B into tiles; every item runs once for each, so G = items × tiles.",
+            **state.bind("tiles"),
+        )
+
+
+def _timelines(view: data.View) -> tuple:
+    chosen = view.settings
+    static = chosen.units == "cpu"
+    workers = chosen.workers or data.default_workers(chosen.units)
+    tiles = 1 if static else chosen.tiles
+    return tuple(
+        view.timeline(strategy, chosen.direction == "A.T@B", workers, static, tiles)
+        for strategy in (_BEFORE, data.strategy(chosen))
+    )
+
+
+def _facts(before, after) -> None:
+    lower, upper = after.bounds
+
+    def gain(name: str) -> str:
+        return f"In order: {getattr(before, name):.2f}."
+
+    numbers(
+        [
+            (
+                "λ, imbalance",
+                f"{after.imbalance:.3f}",
+                f"Largest load / mean load of the workers. {gain('imbalance')}",
+            ),
+            (
+                "Efficiency, 1/λ",
+                percent(after.efficiency),
+                "Share of the workers' time that is spent working.",
+            ),
+            (
+                "Waves, W",
+                count(after.waves),
+                f"⌈G / P⌉ with G = {count(after.ctas)} and P = {count(after.workers)}. If all items took the same "
+                f"time, the efficiency (G / P) / W would be {percent(after.wave_efficiency)}.",
+            ),
+            (
+                "Tail",
+                percent(after.tail_share),
+                "Share of the time during which at least one worker has nothing left.",
+            ),
+            (
+                "CoV of items",
+                significant(after.variation, 2),
+                "σ / μ of the items' work: 0 when all are equal.",
+            ),
+            (
+                "Time T, in nonzeros",
+                count(after.makespan),
+                f"No schedule is shorter than max(Σw / P, max w) = {count(lower)}; one that hands work to whoever "
+                f"is free is never longer than Σw / P + (1 − 1/P) · max w = {count(upper)}.",
+            ),
+        ]
+    )
+
+
+def _page() -> None:
+    view = open_page(
+        "Balance", "Do all workers finish together, or do most of them wait for the fullest block row?"
+    )
+    left, right = st.columns([1, 3], gap="medium")
+    st.session_state["w.units"] = view.settings.units
+    with left, st.container(border=True):
+        _controls(view)
+    before, after = _timelines(view)
+    with right:
+        _facts(before, after)
+        title = STRATEGIES[data.strategy(view.settings)].title
+        st.subheader(
+            f"Load of every worker: {STRATEGIES[_BEFORE].title.lower()}, and {title.lower()}", anchor=False
+        )
+        info = figures.get_balance_strip_info(
+            before, after, names=(STRATEGIES[_BEFORE].title, title), worker=_WORKER[view.settings.units]
+        )
+        draw("balance_strip", info)
+        st.subheader(f"Simulated timeline: {title.lower()}", anchor=False)
+        info = figures.get_timeline_info(after)
+        draw("timeline", info)
+
+
+_page()

@@ -1,0 +1,32 @@
+"""Load the heavy libraries once, in the background, while the user reads the first page."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+
+__all__ = ["start"]
+
+_MODULES = (
+    "plotly.graph_objects",
+    "scipy.sparse",
+    "csbviz.formats",
+    "csbviz.balance",
+    "csbviz.ops.registry",
+    "csbviz.service",
+)
+_FIRST_DRAW_SECONDS = 1.0
+_started = threading.Lock()
+
+
+def start() -> None:
+    """Begin loading, if nobody in this process has yet; returns at once."""
+    if _started.acquire(blocking=False):
+        threading.Thread(target=_load, name="csbviz-warm", daemon=True).start()
+
+
+def _load() -> None:
+    time.sleep(_FIRST_DRAW_SECONDS)  # the page that is being drawn needs the interpreter more
+    for module in _MODULES:
+        importlib.import_module(module)
