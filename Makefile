@@ -6,6 +6,7 @@ PORT    ?= 8501
 # On Linux without a GPU, TORCH_INDEX=https://download.pytorch.org/whl/cpu fetches PyTorch's small CPU build.
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+BENCH_ARGS  ?=
 
 BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -22,7 +23,7 @@ INSTALLED := $(STAMPS)/run $(STAMPS)/samples $(if $(CUPY),$(STAMPS)/$(CUPY))
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-app: install  ## install what is missing and open the app in the browser
+app: install  ## install what is missing and start the app; it prints its address
 	$(BIN)/streamlit run app.py --server.port $(PORT)
 
 install: $(INSTALLED)  ## make the virtual environment with everything the app needs
@@ -37,8 +38,15 @@ install-dev: install $(STAMPS)/dev  ## add what the tests and the checks need
 test: install-dev  ## unit, property, page, browser and kernel compilation tests (at most 10 minutes)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-full: install-dev  ## every test, slow ones included
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test-full: install-dev  ## every test, slow ones included, and more random examples
+	$(BIN)/python -m pytest --hypothesis-profile=full $(PYTEST_ARGS)
+
+bench: install-dev  ## the benchmarks on the CPU (DLMC_DIR names a folder of DLMC matrices)
+	$(BIN)/python benchmarks/cpu_spmm.py $(BENCH_ARGS)
+	$(BIN)/python benchmarks/ui_speed.py
+
+bench-gpu: install  ## the benchmark on the first NVIDIA GPU (DLMC_DIR names a folder of DLMC matrices)
+	$(BIN)/python benchmarks/gpu_spmm.py $(BENCH_ARGS)
 
 check: $(STAMPS)/dev  ## lint and formatting
 	$(BIN)/ruff check .
@@ -59,6 +67,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/run: requirements.txt | $(STAMPS)/venv
+	@echo "csbviz: installing what the app needs into $(VENV); the first time takes about a minute"
 	$(BIN)/python -m pip install --quiet -r requirements.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	@touch $@
 
