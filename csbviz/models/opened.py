@@ -16,7 +16,16 @@ if TYPE_CHECKING:
 
     from csbviz.models import Model
 
-__all__ = ["MATRIX_SUFFIXES", "MODEL_SUFFIXES", "LayerInfo", "Opened", "open_bytes", "open_sample"]
+__all__ = [
+    "MATRIX_SUFFIXES",
+    "MODEL_SUFFIXES",
+    "LayerInfo",
+    "Opened",
+    "of_matrix",
+    "of_model",
+    "open_bytes",
+    "open_sample",
+]
 
 MODEL_SUFFIXES = (".safetensors", ".pt", ".pth", ".onnx", ".npz")
 MATRIX_SUFFIXES = (".smtx", ".mtx", ".npz")
