@@ -202,7 +202,7 @@ def _insertion_sort(keys, items, n):
 @njit(nogil=True, cache=True)
 def _radix_sort(keys, items, keys2, items2, n, bits):
     """Sort keys[:n] of `bits` bits with their items, at most 8 bits a pass; return the sorted items."""
-    passes = (bits + 7) // 8
+    passes = max((bits + 7) // 8, 1)  # a 1 x 1 block has no key bits, and may hold one cell many times
     width = (bits + passes - 1) // passes
     starts = np.empty((1 << width) + 1, np.int64)
     mask = np.uint32((1 << width) - 1)

@@ -117,8 +117,10 @@ def check_entries(A) -> None:
     if A.blk_ptr[0] != 0 or A.blk_ptr[-1] != A.nnz:
         raise MatrixError(f"blk_ptr runs from {A.blk_ptr[0]} to {A.blk_ptr[-1]}; needed is 0 to {A.nnz}.")
     if (counts < 0).any():
+        block = int(np.argmax(counts < 0))
+        begin, end = A.blk_ptr[block : block + 2]
         raise MatrixError(
-            f"blk_ptr decreases after block {int(np.argmax(counts < 0))}; it must never decrease."
+            f"Block {block} begins at entry {begin} and ends at {end}; blk_ptr must never fall."
         )
     for name, index, side in zip(("row_ind", "col_ind"), (A.row_ind, A.col_ind), A.block_shape, strict=True):
         if A.nnz and index.max() >= side:

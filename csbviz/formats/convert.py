@@ -68,8 +68,10 @@ def check_csr(S) -> None:
         )
     falls = S.indptr[1:] < S.indptr[:-1]
     if falls.any():
+        row = int(np.argmax(falls))
+        begin, end = S.indptr[row : row + 2]
         raise MatrixError(
-            f"The row pointer decreases after row {int(np.argmax(falls))}; it must never decrease."
+            f"Row {row} begins at entry {begin} and ends at {end}; row pointers must never fall."
         )
 
 
@@ -96,33 +98,23 @@ def csr_to_csb(S, block_shape: tuple[int, int], order: str) -> tuple:
     from . import _loops
 
     check_csr(S)
-    nnz, bits = int(S.indptr[-1]), dtypes.bits_of(np.ascontiguousarray(S.data))
+    nnz = int(S.indptr[-1])
+    bits = _wide(dtypes.bits_of(np.ascontiguousarray(S.data)))
     values, row_ind, col_ind, blk_ptr = _empty(S.shape, block_shape, bits.dtype, nnz)
     # Counters for every column of every row of blocks pay while there are not many more of them than entries.
     by_column = order == "col" and -(-S.shape[0] // block_shape[0]) * S.shape[1] <= 4 * nnz
-    found = _loops.csr_to_csb(
-        S.indptr,
-        S.indices,
-        bits,
-        S.shape[1],
-        *map(log2_of, block_shape),
-        by_column,
-        values,
-        row_ind,
-        col_ind,
-        blk_ptr,
-    )
+    csr = S.indptr.astype(np.int64), _narrow_indices(S.indices[:nnz], S.shape[1]), bits, S.shape[1]
+    shifts = map(log2_of, block_shape)
+    found = _loops.csr_to_csb(*csr, *shifts, by_column, values, row_ind, col_ind, blk_ptr)
     if found >= 0:
-        raise MatrixError(
-            f"Entry {found} has column {S.indices[found]}; the matrix has columns 0 to {S.shape[1] - 1}."
-        )
+        _refuse_column(found, S.indices[found], S.shape[1])
     unsorted = found == _loops.UNSORTED
     if not by_column and (unsorted or order != "row"):
         _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
-    values = dtypes.values_from_bits(values, S.dtype.name)
+    arrays = _typed(values, S.dtype.name), *_tight(row_ind, col_ind, block_shape), blk_ptr
     if unsorted:
-        values, row_ind, col_ind, blk_ptr = _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape)
-    return values, row_ind, col_ind, blk_ptr, S.shape, block_shape
+        arrays = _sum_duplicates(*arrays, block_shape)
+    return *arrays, S.shape, block_shape
 
 
 def count_nonzero_bits(bits: np.ndarray) -> int:
@@ -134,14 +126,14 @@ def dense_to_csb(bits: np.ndarray, dtype: str, block_shape: tuple[int, int], ord
     """Convert a C-contiguous 2-D array of float bits that has `nnz` values other than zero."""
     from . import _loops
 
-    values, row_ind, col_ind, blk_ptr = _empty(bits.shape, block_shape, bits.dtype, nnz)
     magnitude = np.iinfo(bits.dtype).max >> 1
-    _loops.dense_to_csb(
-        bits, bits.dtype.type(magnitude), *map(log2_of, block_shape), values, row_ind, col_ind, blk_ptr
-    )
+    bits = _wide(bits)
+    values, row_ind, col_ind, blk_ptr = _empty(bits.shape, block_shape, bits.dtype, nnz)
+    shifts = map(log2_of, block_shape)
+    _loops.dense_to_csb(bits, bits.dtype.type(magnitude), *shifts, values, row_ind, col_ind, blk_ptr)
     if order != "row":
         _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
-    return dtypes.values_from_bits(values, dtype), row_ind, col_ind, blk_ptr, bits.shape, block_shape
+    return _typed(values, dtype), *_tight(row_ind, col_ind, block_shape), blk_ptr, bits.shape, block_shape
 
 
 def csb_to_csr(A):
@@ -152,16 +144,15 @@ def csb_to_csr(A):
     """
     from . import _loops
 
-    bits = dtypes.bits_of(A.values)
+    bits = _wide(dtypes.bits_of(A.values))
     rows, cols = A.shape
-    wide = np.dtype(np.int64 if max(rows, cols, A.nnz) >= 2**31 else np.int32)
-    indptr, indices, data = np.zeros(rows + 1, wide), np.empty(A.nnz, wide), np.empty(A.nnz, bits.dtype)
+    width = np.dtype(np.int64 if max(rows, cols, A.nnz) >= 2**31 else np.int32)
+    indptr, indices, data = np.zeros(rows + 1, width), np.empty(A.nnz, width), np.empty(A.nnz, bits.dtype)
     strides = (1, A.grid[0]) if A.transposed else (A.grid[1], 1)
     shifts = map(log2_of, A.block_shape)
-    _loops.csb_to_csr(
-        A.blk_ptr, A.row_ind, A.col_ind, bits, *A.grid, *strides, *shifts, indptr, indices, data
-    )
-    data = dtypes.as_numpy(dtypes.values_from_bits(data, A.dtype))
+    inside = (index.astype(_inside_dtype(A.block_shape), copy=False) for index in (A.row_ind, A.col_ind))
+    _loops.csb_to_csr(A.blk_ptr, *inside, bits, *A.grid, *strides, *shifts, indptr, indices, data)
+    data = dtypes.as_numpy(_typed(data, A.dtype))
     if data.dtype == np.float16:  # SciPy holds float16 but cannot compute with it
         data = data.astype(np.float32)
     S = scipy.sparse.csr_matrix((data, indices, indptr), shape=A.shape)
@@ -177,7 +168,7 @@ def strided_layout():
 
 
 def torch_sparse_to_scipy(T):
-    """Convert a 2-D sparse CPU tensor to SciPy; bfloat16 becomes float32, duplicates stay."""
+    """Convert a 2-D sparse CPU tensor to SciPy; 16-bit floats become float32, duplicates stay."""
     import torch
 
     values = T._values() if T.layout == torch.sparse_coo else T.values()
@@ -185,9 +176,9 @@ def torch_sparse_to_scipy(T):
         raise MatrixError(
             f"The sparse tensor holds blocks of values (layout {T.layout}); needed is one value per index."
         )
-    data = dtypes.as_numpy(values) if values.dtype == torch.bfloat16 else values.numpy()
+    narrow = values.dtype in (torch.bfloat16, torch.float16)  # SciPy computes with neither
+    data = (values.float() if narrow else values).numpy()
     if T.layout == torch.sparse_coo:
-        # the rows' counting sort must not meet float16, which SciPy does not convert
         return scipy.sparse.coo_matrix((data, tuple(T._indices().numpy())), shape=tuple(T.shape))
     if T.layout == torch.sparse_csr:
         return scipy.sparse.csr_matrix(
@@ -202,13 +193,51 @@ def torch_sparse_to_scipy(T):
     )
 
 
+# The loops are compiled anew for every combination of dtypes, about a second each the first time. Casting the
+# rare ones keeps them few: values of 4 or 8 bytes, both indices in a block of one width, int32 columns.
+
+
+def _wide(bits: np.ndarray) -> np.ndarray:
+    return bits.astype(np.uint32) if bits.dtype == np.uint16 else bits
+
+
+def _typed(bits: np.ndarray, dtype: str):
+    """Return widened bits as values of `dtype`."""
+    return dtypes.values_from_bits(bits.astype(np.uint16) if dtypes.VALUE_BYTES[dtype] == 2 else bits, dtype)
+
+
+def _inside_dtype(block_shape: tuple[int, int]) -> np.dtype:
+    return index_dtype(max(block_shape))
+
+
+def _tight(row_ind, col_ind, block_shape) -> tuple:
+    """Return each index array in the dtype that its own side of the block needs."""
+    rows, cols = map(index_dtype, block_shape)
+    return row_ind.astype(rows, copy=False), col_ind.astype(cols, copy=False)
+
+
+def _narrow_indices(indices: np.ndarray, cols: int) -> np.ndarray:
+    """Return column indices as int32; wider ones are checked first: a cast could hide one out of range."""
+    if indices.dtype == np.int32 or cols >= 2**31:
+        return indices
+    if len(indices) and (indices.min() < 0 or indices.max() >= cols):
+        entry = int(np.argmax((indices < 0) | (indices >= cols)))
+        _refuse_column(entry, indices[entry], cols)
+    return indices.astype(np.int32)
+
+
+def _refuse_column(entry: int, column: int, cols: int):
+    raise MatrixError(f"Entry {entry} has column {column}; the matrix has columns 0 to {cols - 1}.")
+
+
 def _empty(shape, block_shape, bits_dtype, nnz) -> tuple:
-    """Allocate values (as bits), row_ind, col_ind and blk_ptr."""
+    """Allocate values (as bits), row_ind, col_ind (both as wide as the longer side needs) and blk_ptr."""
     blocks = check_grid(shape, block_shape)
+    inside = _inside_dtype(block_shape)
     return (
         np.empty(nnz, bits_dtype),
-        np.empty(nnz, index_dtype(block_shape[0])),
-        np.empty(nnz, index_dtype(block_shape[1])),
+        np.empty(nnz, inside),
+        np.empty(nnz, inside),
         np.zeros(blocks + 1, blk_ptr_dtype(nnz)),
     )
 
