@@ -158,6 +158,7 @@ def test_chunks_obey_the_rule_of_the_paper(A, transpose):
             assert plan.work[i] < 4 * height or np.count_nonzero(blocks) == 1
         work = plan.work[own]
         assert (work[1:] + work[:-1] >= 4 * height).all()  # else the two would be one chunk
+        assert (work > 0).all()  # blocks without entries make no chunk
         assert plan.slot[own[0]] == -1
         assert (np.diff(plan.slot[own[1:]]) == 1).all()  # partials are added from left to right
 
