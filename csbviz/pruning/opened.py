@@ -47,10 +47,8 @@ def prune_opened(
     if opened.matrix is not None:
         pruned = prune_matrix(opened.matrix, method, sparsity, seed)
         return of_matrix(pruned, opened.title, opened.digest)
-    model = prune_model(
-        opened.model, method=method, scope=scope, sparsity=sparsity, layers=free, seed=seed
-    ).model
-    return replace(of_model(model, opened.title), title=opened.title)
+    model = prune_model(opened.model, method, scope, sparsity, layers=free, seed=seed).model
+    return of_model(model, opened.title)
 
 
 def prune_matrix(matrix: csr_matrix, method: str, sparsity: float, seed: int = 0) -> csr_matrix:

@@ -261,14 +261,14 @@ def _settle_block(layer: LayerInfo) -> tuple[int, int]:
     return fitting
 
 
-@st.cache_resource(max_entries=3, show_spinner=False)
+@st.cache_resource(max_entries=3, show_spinner="Opening the sample")
 def _sample(sample_id: str) -> Opened:
     from csbviz.models.opened import open_sample
 
     return open_sample(sample_id)
 
 
-@st.cache_resource(max_entries=4, show_spinner=False)
+@st.cache_resource(max_entries=4, show_spinner="Pruning")
 def _pruned(key: tuple, _opened: Opened, _chosen: Settings) -> Opened:
     if _chosen.method == "none":
         return _opened
@@ -289,7 +289,7 @@ def _csr(key: tuple, _pruned: Opened) -> csr_matrix:
     return _pruned.csr(key[-1])
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner="Cutting the layer into blocks")
 def _csb(key: tuple, _csr: csr_matrix) -> CSBMatrix:
     from csbviz.formats import CSBMatrix
 

@@ -30,3 +30,13 @@ def _load() -> None:
     time.sleep(_FIRST_DRAW_SECONDS)  # the page that is being drawn needs the interpreter more
     for module in _MODULES:
         importlib.import_module(module)
+    _convert_once()
+
+
+def _convert_once() -> None:
+    """Have the loops of the conversion compiled, or read from their cache, before the first layer needs them."""
+    from scipy.sparse import eye_array
+
+    from csbviz.formats import CSBMatrix
+
+    CSBMatrix.from_scipy(eye_array(8, format="csr", dtype="float32"), block_shape=(4, 4)).block_nnz()

@@ -8,15 +8,17 @@ import streamlit as st
 
 from csbviz.errors import CSBVizError
 from csbviz.ui import data, state, warm
+from csbviz.ui.components import columns
 from csbviz.ui.text import count, escape, percent, shape
 
 __all__ = ["open_page"]
 
-_STYLE = """
+_STYLE = f"""
 <style>
-.stMainBlockContainer {padding: 4rem 1.75rem 3rem; max-width: 1600px;}
-.stMainBlockContainer h2 {padding: 0;}
-.st-key-selection {padding: 0.4rem 0.9rem;}
+.stMainBlockContainer {{padding: 4rem 1.75rem 3rem; max-width: 1600px;}}
+.stMainBlockContainer h2 {{padding: 0;}}
+.st-key-selection {{padding: 0.4rem 0.9rem;}}
+{columns.STYLE}
 </style>
 """
 
@@ -84,7 +86,7 @@ def _badges(view: data.View) -> str:
     how = "as loaded"
     if view.is_pruned:
         scope = "whole model" if view.settings.scope == "global" else "each layer"
-        how = f"{view.settings.method}, {scope}"
+        how = f"pruned by {view.settings.method}, {scope}"
     blocks = shape(view.block) + (" auto" if view.settings.block is None else "")
     badges = (
         ("gray", f"{shape((layer.rows, layer.cols))} weights"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from csbviz.figures import spy
@@ -14,7 +16,7 @@ __all__ = ["picture"]
 PIXELS = 512
 
 
-def picture(view: data.View, name: str, at: tuple[int, int] | None = None) -> None:
+def picture(view: data.View, name: str, width: int, at: tuple[int, int] | None = None) -> None:
     """Draw the layer, or the part of it that is zoomed in on, with a caption.
 
     Parameters
@@ -22,6 +24,8 @@ def picture(view: data.View, name: str, at: tuple[int, int] | None = None) -> No
     view : View
     name : str
         Name of the picture on its page.
+    width : int
+        About how many pixels it has across on a usual screen.
     at : (int, int), optional
         The block to frame as (block row, block column). With it the grid of blocks is drawn and a click selects
         a block; without it a drag zooms at once.
@@ -37,6 +41,7 @@ def picture(view: data.View, name: str, at: tuple[int, int] | None = None) -> No
         at,
     )
     figure = spy.plot_spy(info, dark=is_dark(), dragmode="pan" if block else "select")
+    _fit(figure, info, width)
     key = f"{name}.{view.layer.name}.{rows}.{cols}.{block}"
 
     def select() -> None:
@@ -79,3 +84,15 @@ def _zoom(info: spy.SpyInfo, rows: tuple[int, int], cols: tuple[int, int]) -> No
         rows=None if rows == (0, info.shape[0]) else rows,
         cols=None if cols == (0, info.shape[1]) else cols,
     )
+
+
+def _fit(figure: Any, info: spy.SpyInfo, width: int) -> None:
+    """Take away the height that a picture of fixed proportions would leave empty in a column of that width."""
+    layout = figure.layout
+    (top, bottom), (left, right) = info.raster.rows, info.raster.cols
+    around = layout.margin.t + layout.margin.b
+    inside = layout.height - around
+    drawn = inside * (right - left) / ((bottom - top) * (layout.yaxis.scaleratio or 1))
+    room = width - layout.margin.l - layout.margin.r
+    if drawn > room:
+        layout.height = around + round(inside * room / drawn)

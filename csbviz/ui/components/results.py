@@ -12,6 +12,7 @@ from csbviz.bench.record import Record
 from csbviz.figures.text import time_scale
 from csbviz.ui import data
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.text import OP_NAMES, escape, list_of, percent, shape, significant
 
 __all__ = ["about", "plan_line", "show", "weights_in_words"]
@@ -77,7 +78,7 @@ def show(view: data.View, outcome: dict[str, Any] | None, running: bool) -> None
     st.subheader("Measurements", anchor=False)
     _table(records)
     if timed:
-        left, right = st.columns(2, gap="medium")
+        left, right = split("bars", 2)
         with left:
             st.subheader("Time of one product", anchor=False)
             draw("run_times", figures.get_run_times_info(timed))

@@ -8,6 +8,7 @@ from csbviz import figures
 from csbviz.balance import STRATEGIES
 from csbviz.ui import data, state
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.numbers import numbers
 from csbviz.ui.settings import DEVICES, MAX_TILES, MAX_WORKERS, OPS
@@ -125,7 +126,7 @@ def _page() -> None:
     view = open_page(
         "Balance", "Do all workers finish together, or do most of them wait for the fullest block row?"
     )
-    left, right = st.columns([1, 3], gap="medium")
+    left, right = split("balance", [1, 3])
     st.session_state["w.units"] = view.settings.units
     with left, st.container(border=True):
         _controls(view)
@@ -133,14 +134,12 @@ def _page() -> None:
     with right:
         _facts(before, after)
         title = STRATEGIES[data.strategy(view.settings)].title
-        st.subheader(
-            f"Load of every worker: {STRATEGIES[_BEFORE].title.lower()}, and {title.lower()}", anchor=False
-        )
+        st.subheader("Load of every worker, before and after", anchor=False)
         info = figures.get_balance_strip_info(
             before, after, names=(STRATEGIES[_BEFORE].title, title), worker=_WORKER[view.settings.units]
         )
         draw("balance_strip", info)
-        st.subheader(f"Simulated timeline: {title.lower()}", anchor=False)
+        st.subheader(f"Simulated timeline: {title}", anchor=False)
         info = figures.get_timeline_info(after)
         draw("timeline", info)
 

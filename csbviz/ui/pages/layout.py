@@ -10,6 +10,7 @@ import streamlit as st
 from csbviz import figures
 from csbviz.ui import data, state
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.numbers import numbers
 from csbviz.ui.components.picture import picture
@@ -167,7 +168,7 @@ def _size_rows(sizes: dict[str, Any]) -> pd.DataFrame:
 
 def _bytes(view: data.View) -> None:
     sizes = view.sizes()
-    left, right = st.columns(2, gap="medium")
+    left, right = split("bytes", 2)
     with left:
         st.subheader("Bytes in each format, float32 values", anchor=False)
         info = figures.get_format_bytes_info(sizes)
@@ -191,7 +192,7 @@ def _bytes(view: data.View) -> None:
 
 def _page() -> None:
     view = open_page("CSB layout", "How is the layer cut into blocks, and what do the blocks cost in bytes?")
-    controls, middle, right = st.columns([2, 5, 3], gap="medium")
+    controls, middle, right = split("picture", [2, 5, 3])
     with controls, st.container(border=True):
         _controls(view)
         rows, cols = view.csb.grid
@@ -208,7 +209,7 @@ def _page() -> None:
         )
     at = _selected_block(view)
     with middle:
-        picture(view, "blocks", at)
+        picture(view, "blocks", 660, at)
     with right:
         _block_card(view, at)
     _bytes(view)

@@ -7,6 +7,7 @@ import streamlit as st
 from csbviz import figures
 from csbviz.ui import data
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.layer_table import layer_table
 from csbviz.ui.components.upload import sample_card, upload_card
@@ -36,7 +37,7 @@ def _page() -> None:
         "Is sparse faster here, by how much, and why? Open a network, prune it, look at its blocks, run the kernels.",
         before=_cards,
     )
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = split("layers", [3, 2])
     with left:
         st.subheader("Layers that can be pruned", anchor=False)
         opened = view.opened

@@ -8,6 +8,7 @@ from csbviz import figures
 from csbviz.ui import data, state
 from csbviz.ui.components import accuracy
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.layer_table import layer_table
 from csbviz.ui.components.numbers import numbers
@@ -121,13 +122,13 @@ def _page() -> None:
     view = open_page(
         "Prune", "Which weights can go? Set them to zero by a rule, and see what every layer keeps."
     )
-    left, right = st.columns([1, 3], gap="medium")
+    left, right = split("prune", [1, 3])
     with left, st.container(border=True, gap="small"):
         _controls(view)
         _download(view)
     with right:
         _totals(view)
-        table, histogram = st.columns(2, gap="medium")
+        table, histogram = split("layers", 2)
         with table:
             st.subheader("Layers before and after", anchor=False)
             layer_table(view.opened.layers, "pruned", after=view.pruned.layers)

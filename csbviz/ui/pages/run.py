@@ -20,9 +20,9 @@ _BALANCE_TITLES = {"auto": "Automatic"} | {name: entry.title for name, entry in 
 
 
 def _what(view: data.View) -> None:
-    """The first row of controls: what is multiplied."""
-    device, ops, dtype, mode, threads = st.columns([3, 3, 3, 3, 2])
-    with device:
+    """The first row of controls: what is multiplied, and where."""
+    most = data.default_workers("cpu")
+    with st.container(horizontal=True, gap="large"):
         st.segmented_control(
             "Device",
             DEVICES,
@@ -31,7 +31,6 @@ def _what(view: data.View) -> None:
             key="w.device",
             on_change=lambda: state.update(device=st.session_state["w.device"], kernels=None),
         )
-    with ops:
         st.pills(
             "Products",
             OPS,
@@ -42,9 +41,7 @@ def _what(view: data.View) -> None:
                 "ops", to_widget=list, from_widget=lambda chosen: tuple(op for op in OPS if op in chosen)
             ),
         )
-    with dtype:
         st.segmented_control("Values", DTYPES, required=True, **state.bind("dtype"))
-    with mode:
         st.segmented_control(
             "Cache",
             MODES,
@@ -53,13 +50,12 @@ def _what(view: data.View) -> None:
             help="Warm: operands may lie in the cache from the repeat before. Cold: they never do.",
             **state.bind("mode"),
         )
-    with threads:
-        most = data.default_workers("cpu")
         st.number_input(
             "Threads",
             1,
             most,
             step=1,
+            width=130,
             disabled=view.settings.device == "cuda",
             help="One number for all contenders. SciPy's product always has one thread, and says so.",
             **state.bind("threads", to_widget=lambda value: min(value or most, most)),
@@ -67,26 +63,25 @@ def _what(view: data.View) -> None:
 
 
 def _how(view: data.View) -> None:
-    """The second row of controls: sizes, kernels, balance."""
-    sizes, kernels, balance = st.columns([3, 6, 3])
-    with sizes:
+    """The second row of controls: sizes, balance, kernels."""
+    with st.container(horizontal=True, gap="large"):
         st.multiselect(
             "N, columns of B",
             sorted({*NS, *view.settings.ns}),
             max_selections=MAX_NS,
+            width=250,
             help="Tokens, pixels or images that go through the layer at once.",
             **state.bind("ns", to_widget=list, from_widget=lambda chosen: tuple(sorted(chosen))),
         )
-    with kernels:
-        _kernels(view)
-    with balance:
         st.selectbox(
             "Balance of CSB",
             list(_BALANCE_TITLES),
             format_func=_BALANCE_TITLES.get,
+            width=230,
             help="The same choice as on the page Balance.",
             **state.bind("balance"),
         )
+        _kernels(view)
 
 
 def _kernels(view: data.View) -> None:

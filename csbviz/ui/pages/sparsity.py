@@ -6,6 +6,7 @@ import streamlit as st
 
 from csbviz import figures
 from csbviz.ui.components.charts import draw
+from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.numbers import numbers
 from csbviz.ui.components.picture import picture
@@ -34,9 +35,9 @@ def _page() -> None:
     view = open_page(
         "Sparsity", "Where are the nonzeros, and are some rows or columns much fuller than others?"
     )
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = split("picture", [3, 2])
     with left:
-        picture(view, "spy")
+        picture(view, "spy", 810)
     with right:
         info = view.kept("row_col_nnz", lambda: figures.get_row_col_nnz_info(view.csr))
         numbers(
