@@ -59,15 +59,27 @@ def test_pins_satisfy_the_ranges_of_the_metadata():
         assert numbers(pinned[package]) >= numbers(least), package
 
 
-def test_every_imported_package_is_required():
-    required = set(pins("requirements.txt")) | OPTIONAL
-    foreign = {
-        PACKAGE_OF.get(found.top, found.top)
-        for path in source_files()
+def foreign_packages(files) -> set[str]:
+    """Packages that the files import and the project does not hold."""
+    own = {"csbviz", "kernels", "tests", "__future__", *(path.stem for path in files)}
+    return {
+        PACKAGE_OF.get(found.top, found.top).replace("_", "-")
+        for path in files
         for found in imports_of(path)
-        if found.top not in sys.stdlib_module_names | {"csbviz", "kernels", "__future__"}
+        if found.top not in sys.stdlib_module_names | own
     }
-    assert foreign <= required, "imported, but named in no requirements file"
+
+
+def test_every_imported_package_is_required():
+    assert foreign_packages(source_files()) <= set(pins("requirements.txt")) | OPTIONAL
+
+
+def test_every_package_of_tests_and_scripts_is_required():
+    files = [
+        path for folder in ("tests", "benchmarks", "sample_models") for path in (ROOT / folder).rglob("*.py")
+    ]
+    required = set(pins("requirements.txt")) | set(pins("requirements-dev.txt")) | OPTIONAL
+    assert foreign_packages(files) <= required
 
 
 def test_every_folder_with_code_is_packed():
