@@ -12,7 +12,7 @@ BIN    := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 
 # The newest CuPy that the driver can run (CUDA 13 needs driver 580, CUDA 12 needs 525); empty without a GPU.
-DRIVER := $(firstword $(subst ., ,$(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null)))
+DRIVER := $(shell nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | sed -n '1s/^\([0-9]*\)\..*/\1/p')
 CUPY   := $(if $(DRIVER),$(shell [ "$(DRIVER)" -ge 580 ] 2>/dev/null && echo cupy-cuda13x || \
             { [ "$(DRIVER)" -ge 525 ] 2>/dev/null && echo cupy-cuda12x; }))
 INSTALLED := $(STAMPS)/run $(STAMPS)/samples $(if $(CUPY),$(STAMPS)/$(CUPY))
