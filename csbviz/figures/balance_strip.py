@@ -90,7 +90,8 @@ def plot_balance_strip(info: BalanceStripInfo, dark: bool = False) -> go.Figure:
     """Draw one panel a plan with a shared scale; what lies above the mean is in the accent colour."""
     from plotly.subplots import make_subplots
 
-    fig = figure(dark, 290, barmode="stack")
+    most = max((panel.loads.size for panel in info.panels), default=0)
+    fig = figure(dark, 290, barmode="stack", bargap=0.25 if most <= 64 else 0)
     count = len(info.panels)
     make_subplots(rows=1, cols=count, shared_yaxes=True, horizontal_spacing=0.05, figure=fig)
     top = max((float(panel.loads.max(initial=0)) for panel in info.panels), default=0) or 1.0
@@ -126,23 +127,10 @@ def _add_panel(fig: go.Figure, panel: StripPanel, col: int, worker: str, dark: b
     fig.add_annotation(
         **place,
         text=f"<b>{text.html_escape(panel.name)}</b><br>λ = {panel.imbalance:.2f}, "
-        f"{text.percent(panel.idle, 0)} of the time idle",
+        f"{text.percent(panel.idle, 0)} idle, mean {text.count(panel.mean)}",
         align="left",
         yanchor="bottom",
         yshift=4,
-    )
-    fig.add_annotation(
-        xref=f"x{suffix} domain",
-        x=1,
-        xanchor="right",
-        y=panel.mean,
-        yref=f"y{suffix}",
-        yanchor="bottom",
-        text=f"mean {text.count(panel.mean)}",
-        bgcolor=theme.background,
-        opacity=0.85,
-        borderpad=1,
-        font={"size": 12},
     )
     fig.update_xaxes(dtick=1 if panel.loads.size <= 16 else None, row=1, col=col)
 
@@ -153,14 +141,14 @@ def caption(info: BalanceStripInfo) -> str:
     if not first.mean and not last.mean:
         return "There is no work to share."
     workers = text.plural(last.loads.size, info.worker)
+    result = (
+        f"The fullest of {workers} does {text.ratio(last.imbalance)} the mean, "
+        f"after {text.ratio(first.imbalance)} before"
+    )
     change = first.imbalance / last.imbalance
-    if abs(change - 1) < 0.005:
-        result = f"Both plans load the fullest of {workers} {text.ratio(last.imbalance)} the mean"
-    else:
-        result = (
-            f"The fullest of {workers} does {text.ratio(last.imbalance)} the mean after {text.ratio(first.imbalance)} "
-            f"before: λ alone makes {'it' if change > 1 else 'the first'} {text.ratio(max(change, 1 / change))} faster"
-        )
+    if max(change, 1 / change) >= 1.01:
+        word = "shortens" if change > 1 else "lengthens"
+        result += f": balance alone {word} the wait for it by {text.percent(abs(1 - 1 / change), 0)}"
     empty = int((last.loads == 0).sum())
     tail = f" {text.plural(empty, info.worker)} {'has' if empty == 1 else 'have'} no work." if empty else ""
     return f"{result}. What rises above the dashed mean is what the others wait for.{tail}"

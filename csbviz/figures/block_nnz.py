@@ -19,7 +19,7 @@ from .blocks import (
     make_targets,
 )
 from .raster import cell_areas, colour_top, round_ticks, smallest_unsigned
-from .theme import density_scale, figure
+from .theme import contrast, density_scale, figure, scale_color
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -157,7 +157,9 @@ def plot_block_nnz(info: BlockNnzInfo, dark: bool = False, measure: str = "nnz")
         i, j = info.selected
         add_selection(fig, (j - 0.5, j + 0.5), (i - 0.5, i + 0.5), dark)
     borders = (-0.5, info.grid[0] - 0.5), (-0.5, info.grid[1] - 0.5)
-    fig.update_layout(frame_layout(frame, *borders, dark, ("Block row", "Block column"), bar=True))
+    fig.update_layout(
+        frame_layout(frame, *borders, dark, ("Block row", "Block column"), _bar_title(info, measure))
+    )
     return fig
 
 
@@ -176,8 +178,7 @@ def _add_map(fig: go.Figure, info: BlockNnzInfo, measure: str, frame: Frame, dar
     z = info.density.astype(np.float32) if by_density else smallest_unsigned(info.counts)
     top = colour_top(z)
     smallest = float(z[z > 0].min(initial=top)) / top
-    unit = "block" if info.merged == (1, 1) else f"group of {text.shape(info.merged)} blocks"
-    ticks = round_ticks(top)
+    scale, ticks = density_scale(dark, smallest), round_ticks(top)
     if not by_density:
         ticks = [tick for tick in ticks if tick == int(tick)]
     fig.add_heatmap(
@@ -186,32 +187,48 @@ def _add_map(fig: go.Figure, info: BlockNnzInfo, measure: str, frame: Frame, dar
         y=_edges(info.grid[0], info.merged[0]),
         zmin=0,
         zmax=top,
-        colorscale=density_scale(dark, smallest),
+        colorscale=scale,
         xgap=1 if frame.col_pixels >= 8 else 0,
         ygap=1 if frame.row_pixels >= 8 else 0,
         colorbar=colour_bar(
-            f"{'Share of nonzeros' if by_density else 'Nonzeros'} per {unit}",
             dark,
             tickvals=ticks,
             ticktext=[text.percent_tick(tick) if by_density else text.count(tick) for tick in ticks],
         ),
-        texttemplate=_cell_text(info, measure, frame),
-        textfont={"size": 11},
         hovertemplate="block row %{y}, block column %{x}<br>%{z}<extra></extra>",
         hoverinfo="skip" if info.targets is not None else None,
     )
+    fits = frame.col_pixels >= MIN_LABEL_PIXELS and frame.row_pixels >= MIN_LABEL_PIXELS / 2
+    if fits and info.merged == (1, 1):
+        _add_numbers(fig, z, top, scale, by_density)
+
+
+def _add_numbers(fig: go.Figure, z: np.ndarray, top: float, scale: list[list], by_density: bool) -> None:
+    """Write each block's number on it, in black or white, whichever reads better on its colour."""
+    row, col = (axis.ravel() for axis in np.indices(z.shape))
+    values = z.ravel().tolist()
+    colors = [scale_color(scale, value / top) for value in values]
+    fig.add_scatter(
+        x=col,
+        y=row,
+        mode="text",
+        text=[text.percent(value, 0) if by_density else text.count(value) for value in values],
+        textfont={
+            "size": 11,
+            "color": [max(("#ffffff", "#101010"), key=lambda ink: contrast(ink, c)) for c in colors],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _bar_title(info: BlockNnzInfo, measure: str) -> str:
+    unit = "block" if info.merged == (1, 1) else f"group of {text.shape(info.merged)} blocks"
+    return f"{'Share of nonzeros' if measure == 'density' else 'Nonzeros'} per {unit}"
 
 
 def _edges(length: int, factor: int) -> np.ndarray:
     return np.append(np.arange(0, length, factor), length) - 0.5
-
-
-def _cell_text(info: BlockNnzInfo, measure: str, frame: Frame) -> str | None:
-    """Write the numbers on the blocks where they fit: up to six digits across, one line down."""
-    fits = frame.col_pixels >= MIN_LABEL_PIXELS and frame.row_pixels >= MIN_LABEL_PIXELS / 2
-    if not fits or info.merged != (1, 1):
-        return None
-    return "%{z:.0%}" if measure == "density" else "%{z:,}"
 
 
 def caption(info: BlockNnzInfo) -> str:
@@ -224,8 +241,9 @@ def caption(info: BlockNnzInfo) -> str:
     i, j = info.fullest
     empty = f"{text.count(info.empty)} are empty" if info.empty else "none is empty"
     parts = [
-        f"{blocks}: {empty}, a block holds {text.significant(info.mean)} nonzeros in the mean and block ({i}, {j}) "
-        f"the most, {text.count(info.largest)} ({text.ratio(info.largest / info.mean)} the mean)."
+        f"{blocks}: {empty}. A block holds {text.significant(info.mean)} nonzeros in the mean; "
+        f"block ({i}, {j}) holds the most, {text.count(info.largest)} "
+        f"({text.ratio(info.largest / info.mean)} the mean)."
     ]
     if info.merged != (1, 1):
         parts.append(f"Each cell of the picture joins {text.shape(info.merged)} blocks.")

@@ -20,6 +20,7 @@ __all__ = [
     "add_grid",
     "add_selection",
     "add_targets",
+    "bar_title",
     "block_edges",
     "colour_bar",
     "frame_for",
@@ -115,7 +116,8 @@ def add_targets(fig: go.Figure, targets: Targets, frame: Frame, block_shape: tup
     side = min(block_shape[0] * frame.row_pixels, block_shape[1] * frame.col_pixels)
     hover = [
         f"Block ({i}, {j})<br>rows {text.span(top, bottom)}<br>columns {text.span(left, right)}<br>"
-        f"{text.plural(nnz, 'nonzero')}, {text.percent(nnz / ((bottom - top) * (right - left)))} of its entries"
+        f"{text.plural(nnz, 'nonzero')}, "
+        f"{text.percent(nnz / ((bottom - top) * (right - left)))} of its entries"
         for i, j, nnz, top, bottom, left, right in targets.data.tolist()
     ]
     hidden = {"marker": {"opacity": 0}}
@@ -172,7 +174,21 @@ def add_selection(fig: go.Figure, x: tuple[float, float], y: tuple[float, float]
     fig.add_shape(**box, line={"color": theme.accent, "width": 3})
 
 
-def colour_bar(title: str, dark: bool, **options) -> dict:
+def bar_title(title: str, dark: bool) -> dict:
+    """An annotation with the title of a `colour_bar`, flush with its left end."""
+    place = {
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": 1,
+        "yref": "paper",
+        "yanchor": "bottom",
+        "yshift": 39,
+    }
+    return {**place, "text": title, "font": {"color": look(dark).muted, "size": 12}}
+
+
+def colour_bar(dark: bool, **options) -> dict:
     """A small horizontal colour bar above the picture's left edge: it stays there at any width."""
     theme = look(dark)
     return {
@@ -189,7 +205,6 @@ def colour_bar(title: str, dark: bool, **options) -> dict:
         "outlinewidth": 1,
         "outlinecolor": theme.border,
         "tickfont": {"color": theme.muted, "size": 11},
-        "title": {"text": title, "side": "top", "font": {"color": theme.muted, "size": 12}},
         **options,
     }
 
@@ -200,12 +215,13 @@ def frame_layout(
     cols: tuple[float, float],
     dark: bool,
     titles: tuple[str, str],
-    bar: bool,
+    bar: str = "",
 ) -> dict:
     """Layout of a picture whose rows run downwards; `rows` and `cols` are its borders in plot coordinates.
 
-    `bar` reserves room for a colour bar. Margins are fixed, and the lower title hangs on the picture itself:
-    Plotly moves margins for the colour bar, and its own title then lands on the tick labels.
+    `bar` is the title of a colour bar above the picture, "" without one. Margins are fixed, and the lower
+    title hangs on the picture itself: Plotly moves margins for the colour bar, and its own title then lands
+    on the tick labels.
     """
     border = {
         "automargin": False,
@@ -245,7 +261,7 @@ def frame_layout(
         "font": {"color": look(dark).muted},
     }
     return {
-        "annotations": [below],
+        "annotations": [below, bar_title(bar, dark)] if bar else [below],
         "xaxis": x,
         "yaxis": y,
         "height": frame.height + head + FOOT,

@@ -105,7 +105,7 @@ def plot_format_bytes(info: FormatBytesInfo, dark: bool = False) -> go.Figure:
     """Draw one bar a format in the format's colour, with the parts in shades of it."""
     theme = look(dark)
     bars = info.bars[::-1]  # Plotly's first category is the lowest
-    fig = figure(dark, len(bars) * _BAR_PIXELS + 108, barmode="stack", bargap=0.34)
+    fig = figure(dark, len(bars) * _BAR_PIXELS + 92, barmode="stack", bargap=0.34)
     largest = max((bar.total for bar in bars), default=1) or 1
     scale, unit = _byte_scale(largest)
     for part in PARTS:
@@ -123,8 +123,14 @@ def plot_format_bytes(info: FormatBytesInfo, dark: bool = False) -> go.Figure:
         showlegend=False,
         cliponaxis=False,
     )
-    fig.update_layout(margin={"t": 56, "b": 44, "l": 8, "r": 8}, legend={"traceorder": "normal"})
-    fig.update_xaxes(title_text=f"Bytes ({unit})", range=[0, 1.42 * largest / scale])
+    fig.update_layout(margin={"t": 44, "b": 48, "l": 8, "r": 8}, legend={"traceorder": "normal"})
+    fig.update_xaxes(
+        title_text=f"Bytes ({unit})",
+        range=[0, 1.42 * largest / scale],
+        showgrid=False,
+        ticks="outside",
+        showline=True,
+    )
     fig.update_yaxes(tickfont={"color": theme.text, "size": 13}, showgrid=False, ticklabelstandoff=4)
     return fig
 
@@ -142,7 +148,8 @@ def _add_part(fig: go.Figure, bars: tuple[FormatBar, ...], part: str, scale: flo
                 "shape": pattern,
                 "fgcolor": blend(color, theme.background, 0.7),
                 "size": 6,
-                "solidity": 0.25,
+                "solidity": 0.3,
+                "fillmode": "overlay",
             },
         }
 
@@ -156,7 +163,8 @@ def _add_part(fig: go.Figure, bars: tuple[FormatBar, ...], part: str, scale: flo
         x=[getattr(bar, part) / scale for bar in bars],
         marker=marker,
         customdata=[[text.size(getattr(bar, part)), bar.note] for bar in bars],
-        hovertemplate=f"%{{y}}, {_PART_TITLES[part].lower()}: %{{customdata[0]}}<br>%{{customdata[1]}}<extra></extra>",
+        hovertemplate=f"%{{y}}, {_PART_TITLES[part].lower()}: %{{customdata[0]}}<br>%{{customdata[1]}}"
+        "<extra></extra>",
         showlegend=False,
     )
     # The legend shows the shades in grey, since they mean the same in every format's colour.

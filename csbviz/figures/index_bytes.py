@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from . import text
 from .labels import Label, add_end_labels
-from .theme import figure, format_color, look
+from .theme import figure, format_color, look, readable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -102,7 +102,7 @@ def plot_index_bytes(info: IndexBytesInfo, dark: bool = False) -> go.Figure:
         color = format_color(reference.name)
         dash = "dot" if reference.name == "csr16" else "dash"
         fig.add_hline(y=reference.value, line={"color": color, "width": 1.75, "dash": dash})
-        labels.append(_end_label(reference.title, reference.value, info.top, color))
+        labels.append(_end_label(reference.title, reference.value, info.top, readable(color, dark)))
     color = format_color("csb")
     sizes = [13 if beta == info.selected else 7 for beta in info.betas]
     fig.add_scatter(
@@ -113,6 +113,7 @@ def plot_index_bytes(info: IndexBytesInfo, dark: bool = False) -> go.Figure:
         marker={
             "size": sizes,
             "color": color,
+            "opacity": 1,
             "line": {"color": theme.text, "width": [2.5 if s > 7 else 0 for s in sizes]},
         },
         customdata=list(info.betas),
@@ -120,7 +121,7 @@ def plot_index_bytes(info: IndexBytesInfo, dark: bool = False) -> go.Figure:
         showlegend=False,
     )
     if info.values:
-        labels.append(_end_label("CSB", info.values[-1], info.top, color))
+        labels.append(_end_label("CSB", info.values[-1], info.top, readable(color, dark)))
     add_end_labels(fig, labels, (0, info.top), _PLOT_PIXELS)
     fig.update_xaxes(
         title_text="Block side β", tickvals=x, ticktext=[text.count(b) for b in info.betas], showgrid=False

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import text
-from .theme import figure
+from .theme import figure, look
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -84,7 +84,7 @@ def make_grid(titles: Sequence[str], counts: Sequence[int], dark: bool) -> Grid:
     return grid
 
 
-def add_row_titles(grid: Grid, number: int, titles: Sequence[str]) -> None:
+def add_row_titles(grid: Grid, number: int, titles: Sequence[str], dark: bool) -> None:
     """Write each row's name above it, from the panel's left border: long names need no margin."""
     x, y = grid.axes(number)
     for row, title in enumerate(titles):
@@ -97,6 +97,8 @@ def add_row_titles(grid: Grid, number: int, titles: Sequence[str]) -> None:
             yref=y,
             yanchor="bottom",
             font={"size": 12},
+            bgcolor=look(dark).background,
+            borderpad=0,
             xshift=1,
         )
 

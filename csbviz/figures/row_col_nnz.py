@@ -124,11 +124,11 @@ def plot_row_col_nnz(info: RowColInfo, dark: bool = False) -> go.Figure:
     """Draw nonzeros per row above those per column."""
     from plotly.subplots import make_subplots
 
-    fig = figure(dark, 420)
-    make_subplots(rows=2, cols=1, vertical_spacing=0.2, figure=fig)
+    fig = figure(dark, 430)
+    make_subplots(rows=2, cols=1, vertical_spacing=0.24, figure=fig)
     for row, (name, facts) in enumerate((("row", info.rows), ("column", info.cols)), start=1):
         _add_line(fig, row, name, facts, dark)
-    fig.update_layout(margin={"t": 12, "b": 44, "l": 60, "r": 92}, showlegend=False)
+    fig.update_layout(margin={"t": 32, "b": 44, "l": 8, "r": 92}, showlegend=False)
     return fig
 
 
@@ -171,7 +171,18 @@ def _add_line(fig: go.Figure, row: int, name: str, facts: LineCounts, dark: bool
     fig.update_xaxes(
         title_text=name.capitalize(), showgrid=False, range=[-0.5, max(facts.length, 1) - 0.5], **at
     )
-    fig.update_yaxes(title_text=f"Nonzeros per {name}", range=[0, top], nticks=5, **at)
+    fig.update_yaxes(range=[0, top], nticks=5, **at)
+    suffix = "" if row == 1 else str(row)
+    fig.add_annotation(
+        text=f"Nonzeros per {name}",
+        x=0,
+        xref=f"x{suffix} domain",
+        xanchor="left",
+        y=1,
+        yref=f"y{suffix} domain",
+        yanchor="bottom",
+        yshift=4,
+    )
 
 
 def caption(info: RowColInfo) -> str:
@@ -192,7 +203,8 @@ def caption(info: RowColInfo) -> str:
     ]
     if groups:
         parts.append(
-            f"The band runs from the least to the most of {text.list_of(groups)} in turn, the line is their mean."
+            f"The line is the mean of {text.list_of(groups)} at a time, "
+            "the band runs from their least to their most."
         )
     return " ".join(part for part in parts if part)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import text
-from .panels import OP_TITLES, Grid, add_row_titles, case_title, make_grid
+from .panels import Grid, add_row_titles, case_title, make_grid
 from .theme import PATTERNS, base_format, format_color, look
 
 if TYPE_CHECKING:
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
     from ..bench import Record
 
-__all__ = ["RunTimesInfo", "TimeBar", "TimePanel", "caption", "get_run_times_info", "plot_run_times"]
+__all__ = [
+    "RunTimesInfo",
+    "TimeBar",
+    "TimePanel",
+    "caption",
+    "get_run_times_info",
+    "log_ticks",
+    "plot_run_times",
+]
 
 LOG_RATIO = 25
 """Times further apart than this are drawn as dots on a log scale: a bar would be too short to see."""
@@ -179,7 +188,8 @@ def _add_panel(
         pattern = {
             "shape": [bar.pattern for bar in panel.bars],
             "fgcolor": theme.background,
-            "solidity": 0.25,
+            "solidity": 0.3,
+            "fillmode": "overlay",
             "size": 6,
         }
         grid.fig.add_bar(
@@ -197,28 +207,45 @@ def _add_panel(
         cliponaxis=False,
         **at,
     )
-    add_row_titles(grid, place, [bar.title for bar in panel.bars])
+    add_row_titles(grid, place, [bar.title for bar in panel.bars], dark)
     _set_axis(grid, at, min(medians), max(ends), log, unit)
 
 
 def _set_axis(grid: Grid, at: dict, low: float, high: float, log: bool, unit: str) -> None:
-    from math import log10
+    style = {"showgrid": log, "ticks": "outside", "showline": True, "tickangle": 0, **at}
+    if not log:
+        grid.fig.update_xaxes(range=[0, 1.3 * high], nticks=5, title_text=f"Median time ({unit})", **style)
+        return
+    span = math.log10(high / low)
+    ticks = log_ticks(low, high)
+    grid.fig.update_xaxes(
+        type="log",
+        range=[math.log10(low) - 0.08 * span, math.log10(high) + 0.35 * span],
+        tickvals=ticks,
+        ticktext=[text.significant(tick, 1) for tick in ticks],
+        title_text=f"Median time ({unit}, log scale)",
+        **style,
+    )
 
-    if log:
-        span = log10(high / low)
-        reach = [log10(low) - 0.08 * span, log10(high) + 0.35 * span]
-        grid.fig.update_xaxes(
-            type="log", range=reach, dtick=1, title_text=f"Median time ({unit}, log scale)", **at
-        )
-    else:
-        grid.fig.update_xaxes(range=[0, 1.3 * high], nticks=5, title_text=f"Median time ({unit})", **at)
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to a little over `high`: 1, 2, 5 of each decade, decades alone when wide."""
+    steps = (1, 2, 5) if high / low < 30 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [
+        step * 10.0**power
+        for power in powers
+        for step in steps
+        if low / 1.3 <= step * 10.0**power <= 1.5 * high
+    ]
 
 
 def caption(info: RunTimesInfo) -> str:
     """The fastest of each case, the widest quartiles, and what was not timed."""
     if not info.panels:
         return "No kernel was timed." + _left_out(info)
-    parts = [_fastest(panel) for panel in info.panels if len(panel.bars) > 1][:4]
+    raced = [panel for panel in info.panels if len(panel.bars) > 1]
+    parts = [_fastest(panel) for panel in raced] if len(raced) <= 2 else [_winners(raced)]
     widest = max(
         (bar for panel in info.panels for bar in panel.bars), key=lambda bar: (bar.p75 - bar.p25) / bar.median
     )
@@ -236,8 +263,16 @@ def caption(info: RunTimesInfo) -> str:
 
 def _fastest(panel: TimePanel) -> str:
     first, second = panel.bars[:2]
-    where = f"{OP_TITLES.get(panel.op, panel.op)} at N = {text.count(panel.n)}"
-    return f"{where}: {first.title} is fastest, {text.ratio(second.median / first.median)} ahead of {second.title}."
+    ahead = text.ratio(second.median / first.median)
+    return f"{panel.title}: {first.title} is fastest, {ahead} as fast as {second.title}."
+
+
+def _winners(panels: Sequence[TimePanel]) -> str:
+    wins = Counter(panel.bars[0].title for panel in panels)
+    if len(wins) == 1:
+        return f"{panels[0].bars[0].title} is fastest in all {len(panels)} cases."
+    listed = text.list_of(f"{title} in {count}" for title, count in wins.most_common())
+    return f"Fastest in {len(panels)} cases: {listed}."
 
 
 def _left_out(info: RunTimesInfo) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import text
-from .panels import OP_TITLES, Grid, add_row_titles, case_title, make_grid
+from .panels import Grid, add_row_titles, case_title, make_grid
 from .run_times import distinct_titles
 from .theme import base_format, format_color, look
 
@@ -127,8 +127,8 @@ def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, 
             y=y,
             mode="markers+text",
             marker={"symbol": symbol, "size": 10, "color": color},
-            text=[f"  {text.ratio(factor)} {name}" for factor in x],
-            textposition="middle right",
+            text=[f"  {text.ratio(factor)} {name}  " for factor in x],
+            textposition=["middle right" if factor >= 1 else "middle left" for factor in x],
             textfont={"size": 12, "color": theme.text},
             customdata=[text.html_escape(title) for title in titles],
             hovertemplate=f"%{{customdata}}: %{{x:.3g}}× the speed of {name}<extra></extra>",
@@ -136,13 +136,14 @@ def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, 
             **at,
         )
     grid.fig.add_vline(x=1, line={"color": theme.text, "width": 1.5}, **at)
-    add_row_titles(grid, place, [row.title for row in panel.rows])
+    add_row_titles(grid, place, [row.title for row in panel.rows], dark)
     low, high = math.log10(min(info.low, 0.8)), math.log10(max(info.high, 1.25))
     span = high - low
     ticks = _ticks(10**low, 10**high)
     grid.fig.update_xaxes(
         type="log",
-        range=[low - 0.06 * span, high + 0.42 * span],
+        # Labels take about a quarter of a narrow panel, on the side of the line that their dot is on.
+        range=[low - (0.06 if info.low >= 1 else 0.6) * span, high + (0.06 if info.high < 1 else 0.6) * span],
         tickvals=ticks,
         ticktext=[f"{tick:g}×" for tick in ticks],
         title_text="Speed of the kernel / speed of CSR, of dense (log scale)",
@@ -158,20 +159,36 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def caption(info: SpeedupsInfo) -> str:
-    """How the best CSB kernel of each case compares."""
+    """How the fastest CSB kernel of each case compares."""
     if not info.panels:
         return "Nothing was timed beside CSR or dense, so there is no speed-up to show."
-    parts = ["Right of the line at 1× the kernel is faster than the format named beside its dot."]
-    for panel in info.panels[:4]:
-        best = next((row for row in panel.rows if row.format == "csb"), None)
-        if best is not None:
-            where = f"{OP_TITLES.get(panel.op, panel.op)} at N = {text.count(panel.n)}"
-            parts.append(f"{where}: {best.title} runs {_against(best)}.")
+    best = [(panel, row) for panel in info.panels for row in [_best_csb(panel)] if row is not None]
+    parts = ["Right of the line at 1× a kernel is faster than the format named beside its dot."]
+    if 0 < len(best) <= 2:
+        parts += [f"{panel.title}: {row.title} runs {_against(row)}." for panel, row in best]
+    elif best:
+        ranges = [_range(name, [getattr(row, field) for _, row in best]) for name, field in _FIELDS]
+        parts.append(
+            f"Over {len(best)} cases the fastest CSB kernel runs {text.list_of(filter(None, ranges))}."
+        )
     return " ".join(parts)
 
 
+_FIELDS = (("CSR", "vs_csr"), ("dense", "vs_dense"))
+
+
+def _best_csb(panel: SpeedupPanel) -> SpeedupRow | None:
+    return next((row for row in panel.rows if row.format == "csb"), None)
+
+
 def _against(row: SpeedupRow) -> str:
-    pairs = (("CSR", row.vs_csr), ("dense", row.vs_dense))
+    pairs = ((name, getattr(row, field)) for name, field in _FIELDS)
     return text.list_of(
         f"{text.ratio(value)} as fast as {name}" for name, value in pairs if value is not None
     )
+
+
+def _range(name: str, factors: list[float | None]) -> str:
+    known = [factor for factor in factors if factor is not None]
+    ends = dict.fromkeys(text.ratio(end) for end in (min(known), max(known))) if known else ()
+    return f"{' to '.join(ends)} as fast as {name}" if known else ""

@@ -176,9 +176,7 @@ def plot_spy(info: SpyInfo, dark: bool = False, dragmode: str = "pan") -> go.Fig
         x = j * across - 0.5, min((j + 1) * across, info.shape[1]) - 0.5
         y = i * down - 0.5, min((i + 1) * down, info.shape[0]) - 0.5
         add_selection(fig, x, y, dark)
-    fig.update_layout(
-        frame_layout(frame, y_border, x_border, dark, ("Row", "Column"), bar=raster.cell != (1, 1))
-    )
+    fig.update_layout(frame_layout(frame, y_border, x_border, dark, ("Row", "Column"), _bar_title(raster)))
     return fig
 
 
@@ -204,7 +202,6 @@ def _add_picture(fig: go.Figure, info: SpyInfo, dark: bool) -> None:
         colorscale=density_scale(dark, 1 / (area * info.top), binary=area == 1),
         showscale=area > 1,
         colorbar=colour_bar(
-            f"Share of nonzeros in a pixel ({raster.cell[0]} × {raster.cell[1]} entries)",
             dark,
             tickvals=[tick * unit for tick in ticks],
             ticktext=[text.percent_tick(tick) for tick in ticks],
@@ -215,6 +212,13 @@ def _add_picture(fig: go.Figure, info: SpyInfo, dark: bool) -> None:
         + (" nonzero<extra></extra>" if area > 1 else " (1: nonzero)<extra></extra>"),
         hoverinfo="skip" if info.targets is not None else None,
     )
+
+
+def _bar_title(raster: Raster) -> str:
+    """Title of the colour bar; pixels of one entry need none."""
+    if raster.cell == (1, 1):
+        return ""
+    return f"Share of nonzeros in a pixel ({raster.cell[0]} × {raster.cell[1]} entries)"
 
 
 def _cell_edges(window: tuple[int, int], side: int) -> np.ndarray:

@@ -10,6 +10,7 @@ carry a pattern.
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ __all__ = [
     "figure",
     "format_color",
     "look",
+    "readable",
     "rgba",
+    "scale_color",
     "template",
 ]
 
@@ -112,7 +115,7 @@ LIGHT = Look(
     accent="#d6006c",
     data="#2f78bd",
     soft="#8a94a3",
-    ramp=("#4b97d2", "#2f78bd", "#255a9f", "#233e7c", "#1a2152", "#0a0a26"),
+    ramp=("#4b97d2", "#337fc2", "#2a64aa", "#264c90", "#203570", "#172048"),
 )
 DARK = Look(
     background="#0e1117",
@@ -169,6 +172,22 @@ def rgba(color: str, opacity: float) -> str:
     """A colour ``#rrggbb`` with an opacity, as CSS writes it."""
     red, green, blue = (round(255 * c) for c in _channels(color))
     return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def readable(color: str, dark: bool) -> str:
+    """The colour for text: moved towards the theme's text until its contrast to the background is 4.5:1."""
+    theme = look(dark)
+    steps = (blend(color, theme.text, share / 20) for share in range(20, -1, -1))
+    return next(step for step in steps if contrast(step, theme.background) >= 4.5)
+
+
+def scale_color(scale: list[list], value: float) -> str:
+    """The colour that a colour scale has at a value in 0 to 1."""
+    value = min(max(value, 0.0), 1.0)
+    for (low, first), (high, second) in pairwise(scale):
+        if value <= high and high > low:
+            return blend(second, first, (value - low) / (high - low))
+    return scale[-1][1]
 
 
 def density_scale(dark: bool, smallest: float, binary: bool = False) -> list[list]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import text
-from .blocks import colour_bar
+from .blocks import bar_title, colour_bar
 from .theme import figure, look, rgba
 
 if TYPE_CHECKING:
@@ -126,6 +126,9 @@ def plot_timeline(info: TimelineInfo, dark: bool = False) -> go.Figure:
         _add_bars(fig, info, rows, dark)
     if info.makespan:
         _add_marks(fig, info, dark)
+    if info.length.size and float(np.ptp(info.length / info.items)) > 0:
+        title = "Nonzeros of an item" + (", mean of the bar" if info.merged else "")
+        fig.add_annotation(bar_title(title, dark))
     fig.update_layout(margin={"t": 66, "b": 46, "l": 60, "r": 16, "autoexpand": False}, showlegend=False)
     fig.update_xaxes(
         title_text="Time (nonzeros worked through)", range=[0, 1.02 * info.makespan or 1], showgrid=False
@@ -160,7 +163,6 @@ def _add_bars(fig: go.Figure, info: TimelineInfo, rows: int, dark: bool) -> None
             "line": {"color": theme.background, "width": outline},
             "showscale": low < high,
             "colorbar": colour_bar(
-                "Nonzeros of an item" + (", mean of the bar" if info.merged else ""),
                 dark,
                 tickvals=ticks,
                 ticktext=[text.count(tick) for tick in ticks],
@@ -209,8 +211,8 @@ def caption(info: TimelineInfo) -> str:
         parts.append("All workers end together, at the dashed even share.")
     else:
         parts.append(
-            f"The last worker ends {text.percent(lost / (1 - lost), 0)} after the dashed even share; in the shaded "
-            f"tail, {text.percent(info.tail_share, 0)} of the time, at least one worker has nothing left."
+            f"The last worker ends {text.percent(lost / (1 - lost), 0)} after the dashed even share; "
+            f"in the shaded tail, {text.percent(info.tail_share, 0)} of the time, someone waits."
         )
     if info.merged:
         parts.append(f"Bars join up to {text.count(int(info.items.max()))} neighbouring items.")
