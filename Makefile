@@ -41,12 +41,19 @@ test: install-dev  ## unit, property, page, browser and kernel compilation tests
 test-full: install-dev  ## every test, slow ones included, and more random examples
 	$(BIN)/python -m pytest --hypothesis-profile=full $(PYTEST_ARGS)
 
-bench: install-dev  ## the benchmarks on the CPU (DLMC_DIR names a folder of DLMC matrices)
-	$(BIN)/python benchmarks/cpu_spmm.py $(BENCH_ARGS)
-	$(BIN)/python benchmarks/ui_speed.py
+bench: install-dev  ## the benchmarks on the CPU; those on real matrices want DLMC_DIR, a folder of DLMC files
+ifeq ($(DLMC_DIR),)
+	@echo "csbviz: DLMC_DIR is not set: the benchmarks on real matrices are left out"
+else
+	@mkdir -p artifacts
+	$(BIN)/python -m benchmarks.cpu_spmm --output artifacts/cpu_spmm.json $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.balance_table --sparsity 0.9 0.98
+endif
+	$(BIN)/python -m benchmarks.ui_speed
 
-bench-gpu: install  ## the benchmark on the first NVIDIA GPU (DLMC_DIR names a folder of DLMC matrices)
-	$(BIN)/python benchmarks/gpu_spmm.py $(BENCH_ARGS)
+bench-gpu: install  ## the benchmark on the first NVIDIA GPU; it wants DLMC_DIR
+	@mkdir -p artifacts
+	$(BIN)/python -m benchmarks.gpu_spmm --json artifacts/gpu_spmm.json $(BENCH_ARGS)
 
 check: $(STAMPS)/dev  ## lint and formatting
 	$(BIN)/ruff check .
