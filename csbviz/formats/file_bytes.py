@@ -13,6 +13,7 @@ from ..errors import FileFormatError
 __all__ = ["MAX_BYTES", "MAX_DIMENSION", "read_bytes"]
 
 MAX_BYTES = 2**30  # of one file, unpacked: a pruned layer as text takes some MB
+CHUNK = 2**20
 MAX_DIMENSION = 2**24  # of a matrix in a file: a header alone must not make us allocate gigabytes of pointers
 
 
@@ -50,14 +51,17 @@ def read_bytes(path_or_file, name: str | None = None) -> tuple[str, bytes]:
 
 
 def _limited(file, name: str) -> bytes:
-    content = file.read(MAX_BYTES + 1)
-    if not isinstance(content, bytes):
-        raise FileFormatError(f"{name} is opened as text; open it in binary mode.")
-    if len(content) > MAX_BYTES:
+    parts, size = [], 0
+    while size <= MAX_BYTES and (part := file.read(CHUNK)):  # one large read would allocate the bound at once
+        if not isinstance(part, bytes):
+            raise FileFormatError(f"{name} is opened as text; open it in binary mode.")
+        parts.append(part)
+        size += len(part)
+    if size > MAX_BYTES:
         raise FileFormatError(
             f"{name} holds more than {MAX_BYTES / 2**20:,.0f} MiB; a matrix file may hold that much."
         )
-    return content
+    return b"".join(parts)
 
 
 def _gunzip(content: bytes, name: str) -> bytes:

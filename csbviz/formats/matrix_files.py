@@ -107,6 +107,8 @@ def _read_smtx(content: bytes, name: str, seed: int):
         kind = "is truncated" if len(numbers) < needed else "goes on too long"
         raise FileFormatError(f"{name} {kind}: it promises {needed:,} numbers and holds {len(numbers):,}.")
     indptr, indices = numbers[: rows + 1], numbers[rows + 1 :]
+    if indptr[-1] != nnz:
+        raise MatrixError(f"{name} has row offsets up to {indptr[-1]} but promises {nnz} nonzeros.")
     values = np.random.default_rng(seed).standard_normal(nnz, dtype=np.float32)
     return _checked_csr(values, indices, indptr, (rows, cols), name)
 

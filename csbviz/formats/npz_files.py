@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import zipfile
 import zlib
 
@@ -42,10 +43,13 @@ def read_npz(content: bytes, name: str) -> dict[str, np.ndarray]:
                     f"{name} unpacks to more than {limit:,.0f} MiB; a matrix file may hold that much."
                 )
             return {member.filename[:-4]: _read_array(archive, member, name) for member in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise FileFormatError(f"{name} is no sound .npz file: it is truncated or of another kind.") from None
+    except FileFormatError:
+        raise
     except (NotImplementedError, RuntimeError):  # an unknown compression, a password
         raise FileFormatError(f"{name} is packed in a way that .npz files are not.") from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, KeyError, struct.error):
+        # zipfile meets damaged offsets and lengths in many ways
+        raise FileFormatError(f"{name} is no sound .npz file: it is truncated or of another kind.") from None
 
 
 def _read_array(archive, member, name: str) -> np.ndarray:
@@ -55,7 +59,9 @@ def _read_array(archive, member, name: str) -> np.ndarray:
             read_header = _HEADERS[np.lib.format.read_magic(file)]
             shape, fortran_order, dtype = read_header(file)
             count = math.prod(shape)
-        except (ValueError, KeyError, TypeError, SyntaxError, OverflowError, RecursionError):
+        except (zipfile.BadZipFile, zlib.error):
+            raise
+        except Exception:  # the header is Python text that NumPy parses: whatever that meets, it is no header
             raise FileFormatError(f"{name} holds {array_name!r}, which is no NumPy array.") from None
         if dtype.hasobject:
             raise FileFormatError(
