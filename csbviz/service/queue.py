@@ -17,6 +17,7 @@ from .jobs import JobSpec, JobStatus, sentence_of
 __all__ = ["MeasurementService", "get_service"]
 
 _WORKER_SECONDS = 90  # how long a job waits for a worker of its device to come up
+_CLOSE_SECONDS = 30  # how long a close waits for what runs to stop
 _CHECK_SECONDS = 2.0  # how often a running job's worker is looked for
 _DEVICE_SECONDS = 0.1  # how often a worker that starts is looked for
 _LOST = "The worker process ended while the job ran (out of memory, a crash, or killed from outside)."
@@ -186,7 +187,7 @@ class MeasurementService:
             self._changed.notify_all()
             threads = [*self._threads, *([self._dispatcher] if self._dispatcher else [])]
         for thread in threads:
-            thread.join()
+            thread.join(_CLOSE_SECONDS)  # one that waits for a dead network must not hold up the caller's end
         with self._cluster_lock:
             cluster, self._cluster = self._cluster, None
             if cluster is not None:
