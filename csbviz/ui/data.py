@@ -204,9 +204,11 @@ def _settle_layer(opened: Opened) -> LayerInfo:
     for layer in opened.layers:
         if layer.name == wanted:
             return layer
-    if wanted is not None:
+    if wanted is None:
+        state.settle(layer=opened.main.name)
+    else:
         state.say(f"There is no layer “{wanted[:60]}” in this model, so its largest layer is shown.")
-    state.settle(layer=opened.main.name, rows=None, cols=None, at=None)
+        state.settle(layer=opened.main.name, rows=None, cols=None, at=None)
     return opened.main
 
 

@@ -50,7 +50,6 @@ def upload_card() -> None:
         st.markdown("**Your own model or matrix**")
         st.file_uploader(
             "Upload a model or matrix",
-            type=sorted({suffix[1:] for suffix in (*MODEL_SUFFIXES, *MATRIX_SUFFIXES)} | {"gz"}),
             key=key,
             max_upload_size=MAX_UPLOAD_MB,
             label_visibility="collapsed",
