@@ -67,7 +67,7 @@ def weights_for_accuracy(model):
     return {layer.name: layer.weight().astype(np.float32, copy=False) for layer in model.layers}
 
 
-def accuracy(model, progress=None):
+def accuracy(model, progress=None, limit=None):
     """Measure the share of test images that the sample CNN names rightly (top-1).
 
     Parameters
@@ -76,6 +76,8 @@ def accuracy(model, progress=None):
         The sample CNN, pruned or not; or what `weights_for_accuracy` gives.
     progress : callable, optional
         Called as progress(fraction, message) between batches; whatever it raises ends the measurement.
+    limit : int, optional
+        Take only so many images, the first ones: a quick look, not the accuracy to report.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def accuracy(model, progress=None):
     import torch
 
     weights = model if isinstance(model, Mapping) else weights_for_accuracy(model)
-    images, labels = load_test_set()
+    images, labels = (array[:limit] for array in load_test_set())
     tensors = {name: torch.tensor(weights[name]) for name in _SHAPES}
     right = 0
     with torch.inference_mode():

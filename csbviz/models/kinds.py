@@ -64,7 +64,7 @@ def kind_of(name, shape, dtype, op=""):
 def _kind_of_weight(name, shape):
     if _EMBEDDING.search(name) and not _EMBEDDING_MAP.search(name):
         return "embedding"
-    if _BIAS.search(name):
+    if "bias" in name.lower() and _BIAS.search(name):  # a matrix that is called b alone is no bias
         return "bias"
     if _RECURRENT.search(name):
         return "recurrent"

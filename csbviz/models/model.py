@@ -15,7 +15,7 @@ from csbviz.models.tensors import StoredTensor, narrow, widen
 __all__ = ["HISTORY_KEY", "Layer", "Model"]
 
 HISTORY_KEY = "csbviz.history"
-_SCAN = 1 << 20  # elements per step of a scan, so that it needs no second copy of a large weight
+_SCAN = 1 << 18  # elements per step of a scan, so that it needs no second copy of a large weight
 
 
 class Layer:

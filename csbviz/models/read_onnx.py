@@ -44,7 +44,7 @@ def read(content):
         proto = onnx.load_model_from_string(content.data.tobytes())
     except (DecodeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{content.name} is truncated or damaged as an ONNX model.") from error
-    if not proto.graph.node and not proto.graph.initializer:
+    if not proto.HasField("graph"):
         raise FileFormatError(f"{content.name} is truncated or damaged as an ONNX model: it holds no graph.")
     constants, users = _collect(proto, onnx)
     tensors, taken = [], set()

@@ -209,7 +209,9 @@ def _prune_group(model, names, method, granularity, sparsity, seed):
 def _masked(weight, mask):
     """Copy of the weight with +0 where the mask is False; what is zero already keeps its sign."""
     pruned = weight.copy()
-    np.copyto(pruned, 0, where=~mask & (weight != 0))
+    gone = weight != 0
+    np.greater(gone, mask, out=gone)  # not zero yet, and not kept
+    np.copyto(pruned, 0, where=gone)
     return pruned
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 __all__ = ["kept_masks", "units_to_prune"]
 
+_SCAN = 1 << 18  # scores per step of a count, so that it takes no memory of its own
+
 
 def units_to_prune(size, sparsity):
     """How many of `size` units go at this sparsity.
@@ -66,7 +68,10 @@ def _threshold(scores, count):
         pool[begin:end] = score.reshape(-1)
     pool.partition(count - 1)
     threshold = pool[count - 1]
-    return threshold, count - int(np.count_nonzero(pool[:count] < threshold))
+    below = 0
+    for begin in range(0, count, _SCAN):
+        below += int(np.count_nonzero(pool[begin : min(begin + _SCAN, count)] < threshold))
+    return threshold, count - below
 
 
 def _drop_first_equal(mask, score, threshold, wanted):
