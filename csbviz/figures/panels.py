@@ -18,7 +18,6 @@ __all__ = ["OP_TITLES", "Grid", "add_row_titles", "case_title", "make_grid"]
 OP_TITLES = {"A@B": "A·B", "A.T@B": "Aᵀ·B"}
 """Operations as people write them."""
 
-ROW_PIXELS = 42
 _TITLE, _AXIS = 34, 58
 _COLUMNS = 2
 
@@ -39,14 +38,14 @@ class Grid(NamedTuple):
         return f"x{suffix}", f"y{suffix}"
 
 
-def make_grid(titles: Sequence[str], counts: Sequence[int], dark: bool) -> Grid:
-    """Lay out a panel for each title, high enough for its number of rows."""
+def make_grid(titles: Sequence[str], counts: Sequence[int], dark: bool, row_pixels: int = 42) -> Grid:
+    """Lay out a panel for each title, high enough for its number of rows of `row_pixels`."""
     from plotly.subplots import make_subplots
 
     columns = min(_COLUMNS, max(len(titles), 1))
     lines = max(1, -(-len(titles) // columns))
     most = [max(counts[i * columns : (i + 1) * columns], default=1) for i in range(lines)]
-    plots = [max(ROW_PIXELS * count, ROW_PIXELS) for count in most]
+    plots = [max(row_pixels * count, row_pixels) for count in most]
     gap = _TITLE + _AXIS
     height = sum(plots) + gap * lines
     fig = figure(dark, height)

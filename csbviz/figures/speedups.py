@@ -95,7 +95,7 @@ def plot_speedups(info: SpeedupsInfo, dark: bool = False) -> go.Figure:
 
     Dots have the colour of the format they compare with; right of the line the kernel of the row is faster.
     """
-    grid = make_grid([p.title for p in info.panels], [len(p.rows) for p in info.panels], dark)
+    grid = make_grid([p.title for p in info.panels], [len(p.rows) for p in info.panels], dark, row_pixels=52)
     for place, panel in enumerate(info.panels):
         _add_panel(grid, place, panel, info, dark)
     grid.fig.update_layout(showlegend=False)
@@ -105,8 +105,8 @@ def plot_speedups(info: SpeedupsInfo, dark: bool = False) -> go.Figure:
 def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, dark: bool) -> None:
     theme, at = look(dark), grid.place(place)
     for field, form, symbol, shift in (
-        ("vs_csr", "csr", "circle", -0.02),
-        ("vs_dense", "dense", "diamond", 0.26),
+        ("vs_csr", "csr", "circle", -0.06),
+        ("vs_dense", "dense", "diamond", 0.22),
     ):
         found = [(i + shift, getattr(row, field), row.title) for i, row in enumerate(panel.rows)]
         found = [entry for entry in found if entry[1] is not None]
@@ -127,7 +127,7 @@ def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, 
             y=y,
             mode="markers+text",
             marker={"symbol": symbol, "size": 10, "color": color},
-            text=[f"  {text.ratio(factor)} {name}  " for factor in x],
+            text=[f"  {text.significant(factor, 2)}× {name}  " for factor in x],
             textposition=["middle right" if factor >= 1 else "middle left" for factor in x],
             textfont={"size": 12, "color": theme.text},
             customdata=[text.html_escape(title) for title in titles],
@@ -143,7 +143,7 @@ def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, 
     grid.fig.update_xaxes(
         type="log",
         # Labels take about a quarter of a narrow panel, on the side of the line that their dot is on.
-        range=[low - (0.06 if info.low >= 1 else 0.6) * span, high + (0.06 if info.high < 1 else 0.6) * span],
+        range=[low - (0.06 if info.low >= 1 else 0.7) * span, high + (0.06 if info.high < 1 else 0.7) * span],
         tickvals=ticks,
         ticktext=[f"{tick:g}×" for tick in ticks],
         title_text="Speed of the kernel / speed of CSR, of dense (log scale)",

@@ -232,9 +232,10 @@ def _zeros(info: WeightHistogramInfo) -> str:
     spread = f"mean {mean}, standard deviation {text.significant(info.std, 2)}"
     if not info.zeros:
         return f"{text.count(nonzero)} weights, none of them zero as loaded; {spread}."
+    zeros, share = text.count(info.zeros), text.percent(info.zeros / info.size)
     return (
-        f"{text.count(info.zeros)} of {text.count(info.size)} weights, {text.percent(info.zeros / info.size)}, "
-        f"are zero as loaded and have no bar; the others have {spread}."
+        f"{zeros} of {text.count(info.size)} weights ({share}) are zero as loaded and have no bar; "
+        f"the others have {spread}."
     )
 
 
