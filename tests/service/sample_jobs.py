@@ -26,7 +26,9 @@ def environment(progress):
     return {
         "pid": os.getpid(),
         "variables": {name: os.environ.get(name) for name in names},
-        "imported": sorted(name for name in ("numba", "torch", "onnx", "plotly", "streamlit") if name in sys.modules),
+        "imported": sorted(
+            name for name in ("numba", "torch", "onnx", "plotly", "streamlit") if name in sys.modules
+        ),
         "main": getattr(sys.modules["__main__"], "__file__", None),
         "profiled": dask.config.get("distributed.worker.profile.enabled", None),
     }
