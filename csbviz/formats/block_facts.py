@@ -56,7 +56,8 @@ def block_facts(A: CSBMatrix, block_row: int, block_col: int) -> BlockFacts:
     counts = A.block_nnz()
     if not (0 <= block_row < counts.shape[0] and 0 <= block_col < counts.shape[1]):
         raise OptionError(
-            f"There is no block {block_row}, {block_col}: the matrix has {counts.shape[0]} x {counts.shape[1]} blocks."
+            f"There is no block {block_row}, {block_col}: "
+            f"the matrix has {counts.shape[0]} x {counts.shape[1]} blocks."
         )
     rows = _span(block_row, A.block_shape[0], A.shape[0])
     cols = _span(block_col, A.block_shape[1], A.shape[1])

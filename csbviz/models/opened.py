@@ -101,13 +101,13 @@ class Opened:
 
     @property
     def spared(self) -> tuple[str, ...]:
-        """Names of the layers that are not pruned unless somebody asks for it: look-up tables beside other layers."""
+        """Names of the layers that are pruned on demand alone: look-up tables beside other layers."""
         worth = {layer.name for layer in self.layers if layer.kind != "embedding"}
         return tuple(layer.name for layer in self.layers if layer.name not in worth) if worth else ()
 
     @property
     def main(self) -> LayerInfo:
-        """The layer to show first: the one with the most weights that is no look-up table; the first of equals."""
+        """The layer to show first: the one with the most weights that is no look-up table."""
         spared = set(self.spared)
         return max((layer for layer in self.layers if layer.name not in spared), key=lambda layer: layer.size)
 
@@ -161,7 +161,8 @@ def of_model(model: Model, title: str | None = None) -> Opened:
     title = title or model.name
     if not layers:
         raise FileFormatError(
-            f"{title} has no layer that can be pruned: it needs at least one weight of two or more dimensions."
+            f"{title} has no layer that can be pruned: "
+            "it needs at least one weight of two or more dimensions."
         )
     return Opened(model.digest, title, layers, model=model)
 

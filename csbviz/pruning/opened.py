@@ -77,7 +77,7 @@ def prune_matrix(matrix: csr_matrix, method: str, sparsity: float, seed: int = 0
 
 
 def values_before_and_after(loaded: Opened, pruned: Opened, layer: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weights of a layer as loaded and after pruning, position by position; of a matrix only its stored entries.
+    """Weights of a layer before and after, position by position; of a matrix its stored entries.
 
     Returns
     -------

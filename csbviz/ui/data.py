@@ -112,7 +112,7 @@ def pruning_key(chosen: Settings) -> tuple:
 
 
 def locked_layers(opened: Opened, chosen: Settings) -> tuple[str, ...]:
-    """The layers that pruning leaves alone; when nothing was chosen, the embeddings of a model with other layers."""
+    """The layers that pruning leaves alone: the chosen ones, else embeddings beside other layers."""
     return opened.spared if chosen.locked is None else chosen.locked
 
 
@@ -341,7 +341,7 @@ def default_workers(units: str) -> int:
 
 
 def kernel_choices(device: str, dtype: str) -> tuple[list, list]:
-    """The kernels of a device that multiply a dtype: those that can run here, and (kernel, reason) of the others."""
+    """The kernels of a device for a dtype: those that can run here, and (kernel, reason) of others."""
     from csbviz.ops.registry import availability, kernels
 
     ready, missing = [], []

@@ -266,7 +266,7 @@ def _to_text(value: object, key: str) -> str:
 
 
 def to_query(settings: Settings) -> dict[str, str]:
-    """Give the URL parameters of all settings that differ from their defaults; `from_query` reads them back."""
+    """Give the URL parameters of all settings that differ from their defaults."""
     default = Settings()
     query = {}
     for field in fields(settings):

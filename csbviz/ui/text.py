@@ -39,6 +39,6 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:>])")
 
 
 def escape(text: str) -> str:
-    """Make a name from a file plain text inside Markdown: no markup, formula, link, icon or HTML in it acts."""
+    """Make a name from a file plain text inside Markdown: no markup, formula, link, icon or HTML acts."""
     flat = " ".join(str(text).split())
     return _MARKDOWN.sub(r"\\\1", flat.replace("&", "&amp;")).replace("<", "&lt;")

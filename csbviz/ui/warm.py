@@ -34,7 +34,7 @@ def _load() -> None:
 
 
 def _convert_once() -> None:
-    """Have the loops of the conversion compiled, or read from their cache, before the first layer needs them."""
+    """Have the loops of the conversion compiled, or read from their cache, before a layer needs them."""
     from scipy.sparse import eye_array
 
     from csbviz.formats import CSBMatrix

@@ -46,7 +46,8 @@ class App:
     def words(self) -> str:
         """All text on the page."""
         test = self.test
-        kinds = (test.header, test.subheader, test.markdown, test.caption, test.warning, test.error, test.success)
+        texts = (test.header, test.subheader, test.markdown, test.caption)
+        kinds = (*texts, test.warning, test.error, test.success)
         return "\n".join(element.value for kind in kinds for element in kind)
 
     def query(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.ui.conftest import App, matrix_bytes, weights_bytes
 
+MTX = b"%%MatrixMarket matrix coordinate real general\n"
 PAGES = {
     "model": "Model",
     "prune": "Prune",
@@ -130,7 +131,7 @@ def test_balance_for_multiprocessors_starts_with_those_of_a_real_gpu(app):
 
 
 def test_a_link_opens_everything_it_names():
-    app = App({"model": "fashion_cnn", "layer": "conv2.weight", "block": "16x16", "sparsity": "75", "rows": "0-32"})
+    app = App({"model": "fashion_cnn", "layer": "conv2.weight", "block": "16x16", "rows": "0-32"})
     test = app.open("layout")
     assert "blocks 16 × 16" in app.words
     assert "Rows **0–31**" in app.words
@@ -207,8 +208,8 @@ def bad_files() -> dict[str, tuple[str, bytes]]:
         "other.safetensors": ("other", b"this is no model at all"),
         "cut.npz": ("cut", good[: len(good) // 2]),
         "evil.pt": ("evil", pickle.dumps(print)),
-        "far.mtx": ("far", b"%%MatrixMarket matrix coordinate real general\n3 3 1\n9 9 1.0\n"),
-        "nan.mtx": ("nan", b"%%MatrixMarket matrix coordinate real general\n3 3 1\n1 1 nan\n"),
+        "far.mtx": ("far", MTX + b"3 3 1\n9 9 1.0\n"),
+        "nan.mtx": ("nan", MTX + b"3 3 1\n1 1 nan\n"),
         "flat.npz": ("flat", weights_bytes(bias=np.ones(4, np.float32))),
         "empty.smtx": ("empty", b""),
     }
@@ -243,7 +244,7 @@ def test_a_layer_with_nan_is_explained_and_another_can_be_chosen(app):
 
 def test_a_huge_sparse_matrix_is_cut_into_blocks_that_a_table_can_hold(app):
     app.open("model")
-    app.upload("huge.mtx", b"%%MatrixMarket matrix coordinate real general\n3000000 2000000 2\n1 1 1.0\n9 9 1.0\n")
+    app.upload("huge.mtx", MTX + b"3000000 2000000 2\n1 1 1.0\n9 9 1.0\n")
     for page in PAGES:
         app.open(page)
         assert "3,000,000 × 2,000,000 weights" in app.words

@@ -9,7 +9,16 @@ from csbviz.ui.text import escape
 
 @pytest.mark.parametrize(
     "name",
-    ["<img src=x onerror=alert(1)>", "**bold** _it_", ":red[x] :material/home:", "$x^2$", "[a](http://b)", "`c`", "# h", "a|b~c~"],
+    [
+        "<img src=x onerror=alert(1)>",
+        "**bold** _it_",
+        ":red[x] :material/home:",
+        "$x^2$",
+        "[a](http://b)",
+        "`c`",
+        "# h",
+        "a|b~c~",
+    ],
 )
 def test_no_character_of_markup_is_left_bare(name):
     escaped = escape(name)

@@ -20,7 +20,7 @@ _LOADED = "as loaded"
 
 
 def card(view: data.View) -> None:
-    """Show the accuracy of the chosen weights, or offer to measure it; nothing for models without a test set."""
+    """Show the accuracy of the chosen weights, or offer to measure it, where there is a test set."""
     from csbviz.models.evaluate import can_evaluate
 
     if view.opened.model is None or not can_evaluate(view.opened.model):

@@ -27,8 +27,8 @@ def picture(view: data.View, name: str, width: int, at: tuple[int, int] | None =
     width : int
         About how many pixels it has across on a usual screen.
     at : (int, int), optional
-        The block to frame as (block row, block column). With it the grid of blocks is drawn and a click selects
-        a block; without it a drag zooms at once.
+        The block to frame as (block row, block column). With it the grid of blocks is drawn and a click
+        selects a block; without it a drag zooms at once.
     """
     rows, cols = view.settings.rows, view.settings.cols
     block = view.block if at else None
@@ -63,12 +63,9 @@ def picture(view: data.View, name: str, width: int, at: tuple[int, int] | None =
 def _zoom_bar(info: spy.SpyInfo, name: str, blocks: bool) -> None:
     rows, cols = info.raster.rows, info.raster.cols
     how = "Click a block; to zoom, pick the box tool and drag" if blocks else "Drag a box to zoom in"
+    shown = [f"**{count(low)}–{count(high - 1)}**" for low, high in (rows, cols)]
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.markdown(
-            f"Rows **{count(rows[0])}–{count(rows[1] - 1)}**, columns **{count(cols[0])}–{count(cols[1] - 1)}** "
-            f":gray[· {how}]",
-            width="stretch",
-        )
+        st.markdown(f"Rows {shown[0]}, columns {shown[1]} :gray[· {how}]", width="stretch")
         st.button(
             "Whole layer",
             key=f"reset.{name}",
@@ -87,7 +84,7 @@ def _zoom(info: spy.SpyInfo, rows: tuple[int, int], cols: tuple[int, int]) -> No
 
 
 def _fit(figure: Any, info: spy.SpyInfo, width: int) -> None:
-    """Take away the height that a picture of fixed proportions would leave empty in a column of that width."""
+    """Take away the height that a picture of fixed proportions would leave empty in its column."""
     layout = figure.layout
     (top, bottom), (left, right) = info.raster.rows, info.raster.cols
     around = layout.margin.t + layout.margin.b

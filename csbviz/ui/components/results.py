@@ -22,7 +22,7 @@ _STATUS = {"ok": "verified", "wrong": "wrong result", "unavailable": "cannot run
 
 
 def about(view: data.View) -> dict[str, str]:
-    """The settings that a run depends on, as name → words; two runs are of the same settings if these are equal."""
+    """The settings that a run depends on as name → words: equal words, equal settings."""
     chosen = view.settings
     words = {
         "model": f"{view.opened.title} ({view.opened.digest[:8]})",
@@ -47,7 +47,8 @@ def weights_in_words(view: data.View) -> str:
     if not view.is_pruned:
         return "as loaded"
     chosen = view.settings
-    text = f"{chosen.method} {chosen.sparsity:g} %, {'whole model' if chosen.scope == 'global' else 'each layer'}"
+    scope = "whole model" if chosen.scope == "global" else "each layer"
+    text = f"{chosen.method} {chosen.sparsity:g} %, {scope}"
     if chosen.method == "random":
         text += f", seed {chosen.seed}"
     if locked := data.locked_layers(view.opened, chosen):
@@ -59,8 +60,9 @@ def plan_line(view: data.View) -> str:
     """One line on what Run will measure."""
     words = about(view)
     return (
-        f"Measures {words['products']} on **{escape(words['layer'])}** ({percent(view.layer.sparsity)} sparse, "
-        f"blocks {words['blocks']}) for N = {words['N']}, {words['values']}, {words['cache']}."
+        f"Measures {words['products']} on **{escape(words['layer'])}** "
+        f"({percent(view.layer.sparsity)} sparse, blocks {words['blocks']}) "
+        f"for N = {words['N']}, {words['values']}, {words['cache']}."
     )
 
 
@@ -91,8 +93,8 @@ def _nothing_yet() -> None:
     with st.container(border=True):
         st.markdown("**No run yet.** Press *Run*: the verdict appears here in one sentence, with its reason.")
         st.caption(
-            "CSB is timed against CSR and dense on the chosen layer, each kernel with its best settings, all in one run "
-            "on one device, in a process of its own. A kernel with a wrong result is reported and never timed."
+            "CSB is timed against CSR and dense on the chosen layer, all in one run on one device and in a "
+            "process of its own. A kernel with a wrong result is reported and never timed."
         )
 
 

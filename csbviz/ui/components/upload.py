@@ -63,8 +63,8 @@ def upload_card() -> None:
             st.success(escape(sentence), icon=":material/check:")
         else:
             st.caption(
-                f"Models: {', '.join(MODEL_SUFFIXES)}. Matrices: {', '.join(MATRIX_SUFFIXES)}, each also .gz. "
-                "Code in a file is never run."
+                f"Models: {', '.join(MODEL_SUFFIXES)}. Matrices: {', '.join(MATRIX_SUFFIXES)}, "
+                "each also .gz. Code in a file is never run."
             )
 
 

@@ -41,7 +41,7 @@ def _controls(view: data.View) -> None:
         DEVICES,
         required=True,
         format_func=_UNIT_TITLES.get,
-        help="A thread is told beforehand what to do. Multiprocessors take the next item as soon as they are free.",
+        help="A thread is told beforehand what to do. A multiprocessor takes the next item when it is free.",
         key="w.units",
         on_change=lambda: state.update(units=st.session_state["w.units"], workers=None),
     )
@@ -62,7 +62,7 @@ def _controls(view: data.View) -> None:
             MAX_TILES,
             step=1,
             disabled=chosen.units == "cpu",
-            help="A GPU cuts the N columns of B into tiles; every item runs once for each, so G = items × tiles.",
+            help="A GPU cuts the N columns of B into tiles; each item runs once a tile: G = items × tiles.",
             **state.bind("tiles"),
         )
 
@@ -99,8 +99,9 @@ def _facts(before, after) -> None:
             (
                 "Waves, W",
                 count(after.waves),
-                f"⌈G / P⌉ with G = {count(after.ctas)} and P = {count(after.workers)}. If all items took the same "
-                f"time, the efficiency (G / P) / W would be {percent(after.wave_efficiency)}.",
+                f"⌈G / P⌉ with G = {count(after.ctas)} and P = {count(after.workers)}. "
+                "If all items took the same time, the efficiency would be "
+                f"(G / P) / W = {percent(after.wave_efficiency)}.",
             ),
             (
                 "Tail",
@@ -115,8 +116,9 @@ def _facts(before, after) -> None:
             (
                 "Time T, in nonzeros",
                 count(after.makespan),
-                f"No schedule is shorter than max(Σw / P, max w) = {count(lower)}; one that hands work to whoever "
-                f"is free is never longer than Σw / P + (1 − 1/P) · max w = {count(upper)}.",
+                f"No schedule is shorter than max(Σw / P, max w) = {count(lower)}; "
+                "one that hands work to whoever is free is never longer than "
+                f"Σw / P + (1 − 1/P) · max w = {count(upper)}.",
             ),
         ]
     )

@@ -80,7 +80,7 @@ def _controls(view: data.View) -> None:
         ORDERS,
         required=True,
         format_func=_ORDER_TITLES.get,
-        help="Of the entries inside a block: by row favours A·B, by column Aᵀ·B; Z-Morton keeps both near in memory.",
+        help="Of the entries in a block. Row favours A·B, column Aᵀ·B; Z-Morton keeps both near in memory.",
         **state.bind("order"),
     )
 

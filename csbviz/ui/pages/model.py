@@ -34,7 +34,7 @@ def _histogram(view: data.View) -> None:
 def _page() -> None:
     view = open_page(
         "Model",
-        "Is sparse faster here, by how much, and why? Open a network, prune it, look at its blocks, run the kernels.",
+        "Is sparse faster here, by how much, and why? Open a network, prune it, see its blocks, run it.",
         before=_cards,
     )
     left, right = split("layers", [3, 2])
@@ -43,7 +43,8 @@ def _page() -> None:
         opened = view.opened
         st.caption(
             f"{escape(opened.title)}: {count(opened.size)} weights in {len(opened.layers)} layers, "
-            f"{percent(opened.sparsity)} zero as loaded, {size(4 * opened.size)} as float32. Click a row to look at it."
+            f"{percent(opened.sparsity)} zero as loaded, {size(4 * opened.size)} as float32. "
+            "Click a row to look at it."
         )
         layer_table(opened.layers, "layers")
     with right:

@@ -26,7 +26,7 @@ def _controls(view: data.View) -> None:
         METHODS,
         required=True,
         format_func=_METHOD_TITLES.get,
-        help="Magnitude drops the weights nearest to zero. Random drops any: the baseline that every method must beat.",
+        help="Magnitude drops the weights nearest to zero. Random drops any: every method must beat it.",
         **state.bind("method"),
     )
     st.segmented_control(
@@ -35,7 +35,7 @@ def _controls(view: data.View) -> None:
         required=True,
         format_func=_SCOPE_TITLES.get,
         disabled=not view.is_pruned,
-        help="One threshold for the whole model, so that layers end with different sparsities, or one for each layer.",
+        help="One threshold for the whole model, so that layers end differently sparse, or one a layer.",
         **state.bind("scope"),
     )
     st.slider(

@@ -12,7 +12,10 @@ from csbviz.ui.components.numbers import numbers
 from csbviz.ui.components.picture import picture
 from csbviz.ui.text import count, percent, significant
 
-_COV = "Standard deviation / mean: 0 when all are equal. A random pattern of density d in n places has √((1−d)/(dn))."
+_COV = (
+    "Standard deviation / mean: 0 when all are equal. "
+    "A random pattern of density d in n places has √((1 − d) / (d · n))."
+)
 
 
 def _per_line(title: str, facts, length: int) -> None:
