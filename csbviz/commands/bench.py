@@ -10,6 +10,7 @@ from dataclasses import asdict
 from csbviz.commands.output import emit, table, wrapped
 from csbviz.commands.sources import open_source
 from csbviz.errors import OptionError, UnavailableError
+from csbviz.figures.text import percent, plural
 
 __all__ = ["run"]
 
@@ -90,13 +91,16 @@ def _lines(name: str, records: list, judged) -> Iterator[str]:
         return
     first = records[0]
     threads = max((record.threads or 0) for record in records)
-    yield (
-        f"{name}: {first.m} x {first.k}, {first.nnz:,} nonzeros, {first.sparsity:.1%} sparse, {first.dtype}, "
-        f"blocks {first.block_shape[0]}x{first.block_shape[1]}"
+    yield from wrapped(
+        "",
+        f"{name}: {first.m} x {first.k}, {first.nnz:,} nonzeros, {percent(first.sparsity)} sparse, "
+        f"{first.dtype}, blocks {first.block_shape[0]}x{first.block_shape[1]}",
+        indent=0,
     )
-    yield f"{first.device_name}{f', {threads} threads' if threads else ''}, {first.mode}"
+    shared = f", {plural(threads, 'thread')}" if threads else ""
+    yield from wrapped("", f"{first.device_name}{shared}, {first.mode}", indent=0)
     header = ("kernel", "op", "N", "median µs", "25 %", "75 %", "GFLOP/s", "error", "vs CSR", "vs dense")
-    yield from table(header, [_cells(record) for record in records], left=2)
+    yield from table(header, [_cells(record, threads) for record in records], left=2)
     if threads > 1 and any(record.threads == 1 for record in records):
         yield "* always runs on one thread"
     for record in records:
@@ -110,10 +114,10 @@ def _lines(name: str, records: list, judged) -> Iterator[str]:
     yield ""
 
 
-def _cells(record) -> tuple[str, ...]:
+def _cells(record, threads: int) -> tuple[str, ...]:
     if not record.ok:
         return (record.kernel, record.op, str(record.n), record.status, *[""] * 6)
-    one_thread = "*" if record.threads == 1 else ""
+    one_thread = "*" if record.threads == 1 < threads else ""
     return (
         record.kernel + one_thread,
         record.op,

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 from csbviz.commands.output import emit, joined, table, wrapped
+from csbviz.figures.text import plural
 
 __all__ = ["examine", "run"]
 
@@ -105,7 +106,7 @@ def _lines(found: dict) -> Iterator[str]:
     yield from wrapped("Packages", joined(f"{name} {version}" for name, version in versions.items()))
     cpu, gpu = found["cpu"], found["gpu"]
     yield from wrapped(
-        "Processor", f"{cpu['name']}; {cpu['threads']} threads, Numba layer {cpu['numba_layer']}"
+        "Processor", f"{cpu['name']}; {plural(cpu['threads'], 'thread')}, Numba layer {cpu['numba_layer']}"
     )
     yield from wrapped("GPU", gpu["name"] or f"none: {gpu['reason']}")
     if gpu["note"]:

@@ -66,29 +66,33 @@ def table(
 ) -> list[str]:
     """Lines of a table: the first `left` columns flush left, the others flush right.
 
-    Where the table is wider than `width`, the texts of the first column lose their middle.
+    Where the table is wider than `width`, the first column, which holds names, gets lines of its own.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - width
-    if excess > 0:
-        widths[0] = max(len(header[0]), 12, widths[0] - excess)
+    cells = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    stacked = sum(widths) + len(_GAP) * (len(widths) - 1) > width
+    if stacked:
+        widths[0] = 0  # the numbers stand below the name, indented by the gap
+    rule = "-" * (sum(widths) + len(_GAP) * (len(widths) - 1))
     lines = []
-    for row in [list(header), *cells]:
-        row[0] = _shorten(row[0], widths[0])
+    for row in cells:
+        if stacked:
+            lines.append(_shorten(row[0], width))
+            row[0] = ""
         padded = [
             cell.ljust(widths[index]) if index < left else cell.rjust(widths[index])
             for index, cell in enumerate(row)
         ]
         lines.append(_GAP.join(padded).rstrip())
-    lines.insert(1, "-" * min(width, sum(widths) + len(_GAP) * (len(widths) - 1)))
+    lines.insert(2 if stacked else 1, rule)
     return lines
 
 
 def _shorten(text: str, width: int) -> str:
+    """The text without its middle where it is longer than `width`."""
     if len(text) <= width:
         return text
-    head = (width - 1) // 3
+    head = (width - 1) // 2
     return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
 
 
