@@ -467,21 +467,13 @@ def test_layout_takes_every_order_and_the_automatic_block(run, matrix):
 
 def test_bench_verifies_times_and_judges(run, matrix, tmp_path):
     path = tmp_path / "records.json"
-    options = (
-        "--n",
-        "8,16",
-        "--kernels",
-        "csb_cpu,csr_mkl,dense_torch",
-        "--block-size",
-        "16",
-        "--json",
-        path,
-    )
+    kernels = ("csb_cpu", "csr_mkl", "dense_torch")
+    options = ("--n", 8, "--kernels", ",".join(kernels), "--block-size", 16, "--json", path)
     text = "\n".join(lines(run("bench", matrix, *options)))
     result = json.loads(path.read_text())
     records = result["records"]
     assert {(r["kernel"], r["op"], r["n"]) for r in records} == {
-        (kernel, op, 8) for kernel in ("csb_cpu", "csr_mkl", "dense_torch") for op in ("A@B", "A.T@B")
+        (kernel, op, 8) for kernel in kernels for op in ("A@B", "A.T@B")
     }
     for record in records:
         assert record["status"] == "ok"
