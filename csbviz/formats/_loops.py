@@ -222,26 +222,25 @@ def _radix_sort(keys, items, keys2, items2, n, bits):
 
 
 @njit(nogil=True, cache=True)
-def _rank_keys(keys, n, bitmap, before, ranks):
-    """Write how many of keys[:n] are smaller than each; return False when two are equal.
-
-    bitmap, before: scratch, a word per 64 possible keys; no comparison is made and nothing moves.
-    """
-    low = np.uint32(63)
+def _mark_keys(keys, n, bitmap, before):
+    """Set a bit per key of keys[:n] and count the bits before every word; return False when two are equal."""
+    low, six = np.uint32(63), np.uint32(6)
     bitmap[:] = 0
     for a in range(n):
-        bitmap[keys[a] >> np.uint32(6)] |= np.uint64(1) << np.uint64(keys[a] & low)
-    total = np.uint64(0)
+        bitmap[keys[a] >> six] |= np.uint64(1) << np.uint64(keys[a] & low)
+    total = np.uint32(0)
     for word in range(len(bitmap)):
         before[word] = total
-        total += popcount(bitmap[word])
-    if total != n:
-        return False
-    for a in range(n):
-        word = keys[a] >> np.uint32(6)
-        smaller = (np.uint64(1) << np.uint64(keys[a] & low)) - np.uint64(1)
-        ranks[a] = before[word] + popcount(bitmap[word] & smaller)
-    return True
+        total += np.uint32(popcount(bitmap[word]))
+    return total == n
+
+
+@njit(nogil=True, cache=True)
+def _rank(key, bitmap, before):
+    """Return how many marked keys are smaller: no comparison is made and nothing moves."""
+    word = key >> np.uint32(6)
+    smaller = (np.uint64(1) << np.uint64(key & np.uint32(63))) - np.uint64(1)
+    return np.uintp(before[word]) + np.uintp(popcount(bitmap[word] & smaller))
 
 
 @njit(nogil=True, cache=True)
@@ -254,44 +253,35 @@ def sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits):
     for block in range(len(blk_ptr) - 1):
         longest = max(longest, np.int64(blk_ptr[block + 1]) - np.int64(blk_ptr[block]))
     keys, keys2 = np.empty(longest, np.uint32), np.empty(longest, np.uint32)
-    ranks, items, items2 = (
-        np.empty(longest, np.int64),
-        np.empty(longest, np.int64),
-        np.empty(longest, np.int64),
-    )
-    old_bits, old_row, old_col = (
-        np.empty(longest, bits.dtype),
-        np.empty(longest, row_ind.dtype),
-        np.empty(longest, col_ind.dtype),
-    )
+    items, items2 = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    from_bits, from_row, from_col = bits[:longest].copy(), row_ind[:longest].copy(), col_ind[:longest].copy()
     words = ((1 << key_bits) + 63) >> 6
-    ranking = words <= WORDS_PER_ENTRY * longest
-    bitmap, before = (
-        np.empty(words if ranking else 0, np.uint64),
-        np.empty(words if ranking else 0, np.uint64),
-    )
+    held = words if words <= WORDS_PER_ENTRY * longest else 0
+    bitmap, before = np.empty(held, np.uint64), np.empty(held, np.uint32)
     for block in range(len(blk_ptr) - 1):
-        start = np.uintp(blk_ptr[block])
-        n = np.uintp(blk_ptr[block + 1]) - start
+        start, end = np.uintp(blk_ptr[block]), np.uintp(blk_ptr[block + 1])
+        n = end - start
         if n < 2:
             continue
+        to_bits, to_row, to_col = bits[start:end], row_ind[start:end], col_ind[start:end]
+        from_bits[:n], from_row[:n], from_col[:n] = to_bits, to_row, to_col
         for a in range(n):
-            p = start + a
-            keys[a] = row_keys[row_ind[p]] | col_keys[col_ind[p]]
-            old_bits[a], old_row[a], old_col[a] = bits[p], row_ind[p], col_ind[p]
-        if n <= SMALL or words > WORDS_PER_ENTRY * n or not _rank_keys(keys, n, bitmap, before, ranks):
+            keys[a] = row_keys[from_row[a]] | col_keys[from_col[a]]
+        if n > SMALL and words <= WORDS_PER_ENTRY * n and _mark_keys(keys, n, bitmap, before):
             for a in range(n):
-                items[a] = a
-            if n <= SMALL:
-                _insertion_sort(keys, items, n)
-                order = items
-            else:
-                order = _radix_sort(keys, items, keys2, items2, n, key_bits)
-            for a in range(n):
-                ranks[order[a]] = a
+                b = _rank(keys[a], bitmap, before)
+                to_bits[b], to_row[b], to_col[b] = from_bits[a], from_row[a], from_col[a]
+            continue
         for a in range(n):
-            p = start + ranks[a]
-            bits[p], row_ind[p], col_ind[p] = old_bits[a], old_row[a], old_col[a]
+            items[a] = a
+        order = items
+        if n <= SMALL:
+            _insertion_sort(keys, items, n)
+        else:
+            order = _radix_sort(keys, items, keys2, items2, n, key_bits)
+        for b in range(n):
+            a = order[b]
+            to_bits[b], to_row[b], to_col[b] = from_bits[a], from_row[a], from_col[a]
 
 
 @njit(nogil=True, cache=True)
