@@ -11,7 +11,7 @@ import numpy as np
 
 from csbviz.errors import FileFormatError, InputError
 
-__all__ = ["Content", "open_content", "sniff"]
+__all__ = ["Content", "open_content", "reason_of", "shown", "sniff"]
 
 # What people rename or download by mistake: first bytes -> what it is.
 _STRANGERS = (
@@ -177,3 +177,16 @@ def _sniff_zip(content):
     if names and all(name.endswith(".npy") for name in names):
         return "npz", "a NumPy archive (.npz)"
     return None, "a zip archive of neither PyTorch nor NumPy"
+
+
+def shown(text, limit=60):
+    """Quote a name out of a file for a message: one line, not longer than `limit`."""
+    text = repr(str(text))
+    return text if len(text) <= limit else f"{text[:limit]}…'"
+
+
+def reason_of(error, limit=120):
+    """First line of an error of a library, cut to `limit`, or its kind when it says nothing."""
+    lines = str(error).strip().splitlines()
+    line = lines[0].strip() if lines else type(error).__name__
+    return (line if len(line) <= limit else line[:limit] + "…").rstrip(". ")

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from csbviz.errors import FileFormatError
+from csbviz.models.content import reason_of, shown
 from csbviz.models.tensors import MAX_UNPACKED, StoredTensor
 
 __all__ = ["read"]
@@ -48,7 +49,7 @@ def read(content):
         if isinstance(error, FileFormatError):
             raise
         raise FileFormatError(
-            f"{content.name} is truncated or damaged as a NumPy archive ({error})."
+            f"{content.name} is truncated or damaged as a NumPy archive ({reason_of(error)})."
         ) from error
 
 
@@ -86,7 +87,7 @@ def _read_array(content, archive, member, name):
         begin = file.tell()
     if dtype.hasobject:
         raise FileFormatError(
-            f"{content.name} holds Python objects in {name!r} (a pickle, which could run code); "
+            f"{content.name} holds Python objects in {shown(name)} (a pickle, which could run code); "
             "only plain arrays are read."
         )
     if dtype.kind not in "fiubc":
@@ -94,7 +95,7 @@ def _read_array(content, archive, member, name):
     needed = math.prod(shape) * dtype.itemsize
     if needed != member.file_size - begin:
         raise FileFormatError(
-            f"{content.name} is damaged: {name!r} claims {needed:,} bytes (shape {shape}, {dtype}), "
+            f"{content.name} is damaged: {shown(name)} claims {needed:,} bytes (shape {shape}, {dtype}), "
             f"{member.file_size - begin:,} are there."
         )
     with archive.open(member) as file:

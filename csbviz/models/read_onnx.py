@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from csbviz.errors import FileFormatError
+from csbviz.models.content import shown
 from csbviz.models.tensors import MAX_UNPACKED, StoredTensor
 
 __all__ = ["read"]
@@ -53,7 +54,7 @@ def read(content):
         if array is None:
             continue
         op, node = _use(value_name, users, onnx)
-        name = _unique(_readable(value_name, node), taken)
+        name = _unique(_readable(_as_text(value_name), node), taken)
         tensors.append(StoredTensor.of(name, array, dtype, op))
     return tensors, {}
 
@@ -87,8 +88,8 @@ def _array(content, name, tensor, onnx):
     parts = (tensor.values, tensor.indices) if isinstance(tensor, onnx.SparseTensorProto) else (tensor,)
     if any(part.data_location == onnx.TensorProto.EXTERNAL or part.external_data for part in parts):
         raise FileFormatError(
-            f"{content.name} keeps {name!r} in another file, which is not opened; save the model as one file "
-            "(onnx.save_model with save_as_external_data=False)."
+            f"{content.name} keeps {shown(name)} in another file, which is not opened; save the model as one "
+            "file (onnx.save_model with save_as_external_data=False)."
         )
     if parts[0].data_type == onnx.TensorProto.STRING:
         return None, None
@@ -96,7 +97,8 @@ def _array(content, name, tensor, onnx):
         array = _densified(tensor, onnx) if len(parts) == 2 else onnx.numpy_helper.to_array(tensor)
     except (ValueError, TypeError, KeyError, IndexError, MemoryError, OverflowError, AttributeError) as error:
         raise FileFormatError(
-            f"{content.name} is damaged: the data of {name!r} does not fit its shape {tuple(tensor.dims)}."
+            f"{content.name} is damaged: the data of {shown(name)} does not fit its shape "
+            f"{shown(tuple(tensor.dims))}."
         ) from error
     dtype = array.dtype.name
     if dtype in ("int4", "uint4", "int2", "uint2"):
@@ -152,10 +154,15 @@ def _role(node, position, onnx):
     return ""
 
 
+def _as_text(name):
+    """Protobuf gives a name that is no valid UTF-8 as bytes."""
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
 def _readable(value, node):
     if node is None or not node.name or not _MADE_UP.match(value):
         return value or "unnamed"
-    name = node.name.strip("/").replace("/", ".")
+    name = _as_text(node.name).strip("/").replace("/", ".")
     return _NODE_ENDING.sub("", name) + ".weight"
 
 

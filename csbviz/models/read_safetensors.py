@@ -8,6 +8,7 @@ import json
 import math
 
 from csbviz.errors import FileFormatError
+from csbviz.models.content import reason_of, shown
 from csbviz.models.tensors import DTYPES, SAFETENSORS_CODES, StoredTensor
 
 __all__ = ["read"]
@@ -43,12 +44,12 @@ def read(content):
     for name, _, shape, first, last in sorted(placed, key=lambda item: item[3:]):
         if last > size:
             raise FileFormatError(
-                f"{content.name} is truncated: tensor {name!r} of shape {shape} ends at byte {last:,} of the "
-                f"data, but only {size:,} bytes are there."
+                f"{content.name} is truncated: tensor {shown(name)} of shape {shape} ends at byte {last:,} "
+                f"of the data, but only {size:,} bytes are there."
             )
         if first != position:
             raise FileFormatError(
-                f"{content.name} has a damaged header: tensor {name!r} leaves a gap or overlaps."
+                f"{content.name} has a damaged header: tensor {shown(name)} leaves a gap or overlaps."
             )
         position = last
     if position != size:
@@ -75,7 +76,7 @@ def _read_header(content):
         header = json.loads(content.data[8 : 8 + length].tobytes(), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(
-            f"{content.name} has a damaged header: it is not valid JSON ({error})."
+            f"{content.name} has a damaged header: it is not valid JSON ({reason_of(error)})."
         ) from error
     if not isinstance(header, dict):
         raise FileFormatError(f"{content.name} has a damaged header: a JSON object is needed.")
@@ -95,23 +96,23 @@ def _place(content, name, entry):
         code, shape, (first, last) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise FileFormatError(
-            f"{content.name} has a damaged header: tensor {name!r} needs dtype, shape and data_offsets."
+            f"{content.name} has a damaged header: tensor {shown(name)} needs dtype, shape and data_offsets."
         ) from error
     numbers = (*shape, first, last)
     if not all(type(number) is int and 0 <= number < 1 << 63 for number in numbers):
         raise FileFormatError(
-            f"{content.name} has a damaged header: sizes of {name!r} must be whole numbers ≥ 0."
+            f"{content.name} has a damaged header: sizes of {shown(name)} must be whole numbers ≥ 0."
         )
     dtype = SAFETENSORS_CODES.get(code) if isinstance(code, str) else None
     if dtype is None:
         raise FileFormatError(
-            f"{content.name} holds {name!r} as {str(code)[:40]}; "
+            f"{content.name} holds {shown(name)} as {str(code)[:40]}; "
             f"the types read are {', '.join(SAFETENSORS_CODES)}."
         )
     needed = math.prod(shape) * DTYPES[dtype].itemsize
     if last - first != needed:
         raise FileFormatError(
-            f"{content.name} has a damaged header: {name!r} of shape {shape} and type {code} "
+            f"{content.name} has a damaged header: {shown(name)} of shape {shape} and type {code} "
             f"needs {needed:,} bytes, its offsets span {last - first:,}."
         )
     return name, dtype, shape, first, last

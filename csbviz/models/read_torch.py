@@ -5,6 +5,7 @@ import re
 import zipfile
 
 from csbviz.errors import FileFormatError
+from csbviz.models.content import reason_of, shown
 from csbviz.models.tensors import MAX_UNPACKED, StoredTensor
 
 __all__ = ["read"]
@@ -71,7 +72,7 @@ def _check_archive(content):
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise FileFormatError(
-            f"{content.name} is truncated or damaged as a PyTorch archive ({error})."
+            f"{content.name} is truncated or damaged as a PyTorch archive ({reason_of(error)})."
         ) from error
     if any(member.filename.endswith("constants.pkl") for member in members):
         raise FileFormatError(
@@ -97,9 +98,8 @@ def _load(content, archive):
     except MemoryError as error:
         raise FileFormatError(f"{content.name} claims more memory than this machine has.") from error
     except Exception as error:  # whatever a damaged pickle makes the unpickler stumble over
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160].rstrip(". ")
         raise FileFormatError(
-            f"{content.name} is truncated or damaged as a PyTorch file ({reason})."
+            f"{content.name} is truncated or damaged as a PyTorch file ({reason_of(error)})."
         ) from error
 
 
@@ -166,14 +166,15 @@ def _stored(content, name, tensor):
         or tensor.layout not in (torch.strided, torch.sparse_coo)
     ):
         raise FileFormatError(
-            f"{content.name} holds {name!r} in a form that cannot be read "
+            f"{content.name} holds {shown(name)} in a form that cannot be read "
             "(quantised, compressed sparse or without data); a plain tensor is needed."
         )
     if tensor.layout is torch.sparse_coo:
         tensor = _densified(content, name, tensor)
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise FileFormatError(
-            f"{content.name} is damaged: {name!r} of shape {tuple(tensor.shape)} claims more than it has."
+            f"{content.name} is damaged: {shown(name)} of shape {tuple(tensor.shape)} "
+            "claims more than it has."
         )
     tensor = tensor.detach().resolve_conj().resolve_neg().contiguous()
     dtype = str(tensor.dtype).removeprefix("torch.")
@@ -194,11 +195,11 @@ def _densified(content, name, tensor):
         flat = np.ravel_multi_index(tuple(indices.numpy()), shape)
     except ValueError as error:
         raise FileFormatError(
-            f"{content.name} is damaged: {name!r} has indices outside of {shape}."
+            f"{content.name} is damaged: {shown(name)} has indices outside of {shape}."
         ) from error
     if values.shape != (len(flat),):
         raise FileFormatError(
-            f"{content.name} is damaged: {name!r} has {len(flat)} indices for other values."
+            f"{content.name} is damaged: {shown(name)} has {len(flat)} indices for other values."
         )
     dense = torch.zeros(tensor.numel(), dtype=values.dtype)
     return dense.index_add_(0, torch.from_numpy(flat), values.detach()).reshape(shape)

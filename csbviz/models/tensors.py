@@ -91,7 +91,8 @@ class StoredTensor:
             raise FileFormatError(f"tensor {name!r} has the type {kind}, which no csbviz model can hold.")
         storage = DTYPES[kind]
         data = array.view(storage) if array.dtype.itemsize == storage.itemsize and dtype else array
-        data = np.ascontiguousarray(data, dtype=storage).reshape(array.shape)
+        # A file may place a tensor at any byte; compiled kernels want it at a multiple of its width.
+        data = np.require(data, storage, ("C", "A")).reshape(array.shape)
         if data.flags.writeable:
             data = data.view()
             data.flags.writeable = False

@@ -362,3 +362,10 @@ def test_importing_the_package_imports_no_heavy_reader():
         "print([name for name in ('torch', 'onnx', 'safetensors', 'ml_dtypes') if name in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_long_names_out_of_a_file_are_cut():
+    name = "w" * 5000 + "\n"
+    refusal(safetensors({name: entry(dtype="X9")}, bytes(16)), "net.safetensors")
+    refusal(safetensors({name: entry(shape=(3, 3))}, bytes(16)), "net.safetensors")
+    refusal(npz_bytes({name.strip(): np.array([object()])}), "net.npz")

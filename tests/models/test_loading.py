@@ -123,6 +123,19 @@ def test_every_float_type_keeps_its_values(tmp_path, suffix, dtype):
     wide = torch.float64 if dtype == "float64" else torch.float32
     np.testing.assert_array_equal(layer.matrix(), tensor.to(wide).numpy(), strict=True)
     assert np.signbit(layer.weight()[0, 1])
+    assert layer.weight().flags.aligned
+
+
+def test_a_tensor_at_an_odd_byte_is_read_and_aligned():
+    values = np.arange(6, dtype="<f4").reshape(2, 3)
+    header = (
+        b'{"flags":{"dtype":"BOOL","shape":[3],"data_offsets":[0,3]},'
+        b'"w":{"dtype":"F32","shape":[2,3],"data_offsets":[3,27]}}'
+    )
+    data = len(header).to_bytes(8, "little") + header + b"\1\0\1" + values.tobytes()
+    layer = load_model(data, "x.safetensors").layer("w")
+    np.testing.assert_array_equal(layer.matrix(), values, strict=True)
+    assert layer.weight().flags.aligned
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

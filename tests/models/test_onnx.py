@@ -155,3 +155,9 @@ def test_small_integers_and_text_are_no_obstacle():
     ]
     model = load([], tensors)
     assert [(layer.name, layer.dtype) for layer in model.layers] == [("q", "int8"), ("w", "float32")]
+
+
+def test_names_that_are_no_text_become_text():
+    data = graph_bytes([], [initializer(array(2, 2), "QQQQ")]).replace(b"QQQQ", b"Q\xff\xfeQ")
+    name = load_model(data, "net.onnx").layers[0].name
+    assert name == "Q\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}Q"
