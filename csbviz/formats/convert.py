@@ -111,7 +111,7 @@ def csr_to_csb(S, block_shape: tuple[int, int], order: str) -> tuple:
     unsorted = found == _loops.UNSORTED
     if not by_column and (unsorted or order != "row"):
         _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
-    arrays = _typed(values, S.dtype.name), *_tight(row_ind, col_ind, block_shape), blk_ptr
+    arrays = _typed(values, dtypes.dtype_name(S.data)), *_tight(row_ind, col_ind, block_shape), blk_ptr
     if unsorted:
         arrays = _sum_duplicates(*arrays, block_shape)
     return *arrays, S.shape, block_shape

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import numpy as np
 
 from ..errors import MatrixError, OptionError, UnavailableError
@@ -150,7 +152,7 @@ class CSBMatrix:
             raise MatrixError(f"The array has {D.ndim} dimensions; a matrix needs 2.")
         D = dtypes.float_values(D)
         return cls._from_dense_bits(
-            dtypes.bits_of(np.ascontiguousarray(D)), D.dtype.name, block_shape, order, index
+            dtypes.bits_of(np.ascontiguousarray(D)), dtypes.dtype_name(D), block_shape, order, index
         )
 
     @classmethod
@@ -354,6 +356,13 @@ class CSBMatrix:
     def __rmatmul__(self, B):
         return (self.T @ B.T).T
 
+    def __reduce__(self):
+        # Copies and other processes get the arrays, not what operations keep in the cache.
+        if self._base is not None:
+            return attrgetter("T"), (self._base,)
+        arrays = self.values, self._row_ind, self._col_ind, self.blk_ptr
+        return _rebuild, (*arrays, self.shape, self.block_shape, self.order, self.packed_ind)
+
     def __repr__(self) -> str:
         rows, cols = self.shape
         what = "transposed view, " if self.transposed else ""
@@ -361,6 +370,10 @@ class CSBMatrix:
         return (
             f"CSBMatrix {rows} x {cols}, {what}{self.dtype}, {self.nnz} entries, {blocks}, {self.order} order"
         )
+
+
+def _rebuild(*args) -> CSBMatrix:
+    return CSBMatrix(*args[:-1], packed_ind=args[-1])
 
 
 def _resolve_block_shape(block_shape, shape, nnz) -> tuple[int, int]:

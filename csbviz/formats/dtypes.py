@@ -22,6 +22,10 @@ __all__ = [
 VALUE_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 VALUE_DTYPES = tuple(VALUE_BYTES)
 
+# NumPy builds a dtype's name anew each time, which small matrices would feel.
+_NAMES = {np.dtype(name): name for name in ("float16", "float32", "float64")}
+_BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+
 
 def is_torch(thing) -> bool:
     """Tell whether `thing` comes from PyTorch, without importing PyTorch."""
@@ -52,7 +56,7 @@ def normal_dtype(dtype) -> str:
 
 def dtype_name(values) -> str:
     """Return the dtype's name of a NumPy array or a PyTorch tensor."""
-    return str(values.dtype).removeprefix("torch.")
+    return _NAMES.get(values.dtype) or str(values.dtype).removeprefix("torch.")
 
 
 def as_numpy(values) -> np.ndarray:
@@ -66,7 +70,7 @@ def bits_of(values) -> np.ndarray:
         import torch
 
         return values.view(torch.int16).numpy().view(np.uint16)
-    return values.view(f"u{values.dtype.itemsize}")
+    return values.view(_BITS[values.dtype.itemsize])
 
 
 def values_from_bits(bits: np.ndarray, dtype: str):
@@ -117,10 +121,12 @@ def float_values(values: np.ndarray) -> np.ndarray:
     MatrixError
         If the dtype is complex, longdouble, object or no number at all.
     """
+    if values.dtype in _NAMES:
+        return values
     if values.dtype.kind in "biu":
         return values.astype(np.result_type(values.dtype, np.float32))
     if values.dtype.name not in VALUE_BYTES:
         raise MatrixError(
             f"The values are {values.dtype.name}; a CSB matrix holds {', '.join(VALUE_DTYPES)}."
         )
-    return values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("="))
+    return values.astype(values.dtype.newbyteorder("="))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import doctest
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -96,6 +98,16 @@ def test_dropping_the_matrix_and_its_view_frees_the_arrays_without_the_garbage_c
         assert gone() is None
     finally:
         gc.enable()
+
+
+@given(csb_matrices())
+def test_pickles_and_copies_hold_the_arrays_and_no_cache(A):
+    A.cache["plan"] = lambda: None  # such as a handle of a device, which no pickle can hold
+    for B in (pickle.loads(pickle.dumps(A)), copy.deepcopy(A)):
+        assert (B.shape, B.order, B.transposed, B.dtype) == (A.shape, A.order, A.transposed, A.dtype)
+        assert np.array_equal(B.to_dense(), A.to_dense())
+        assert B.cache == {}
+        assert B.T.cache is B.cache
 
 
 @given(csb_matrices())
