@@ -42,14 +42,14 @@ test-full: install-dev  ## every test, slow ones included, and more random examp
 	$(BIN)/python -m pytest --hypothesis-profile=full $(PYTEST_ARGS)
 
 bench: install-dev  ## the benchmarks on the CPU; those on real matrices want DLMC_DIR, a folder of DLMC files
+	@mkdir -p artifacts
 ifeq ($(DLMC_DIR),)
 	@echo "csbviz: DLMC_DIR is not set: the benchmarks on real matrices are left out"
 else
-	@mkdir -p artifacts
 	$(BIN)/python -m benchmarks.cpu_spmm --output artifacts/cpu_spmm.json $(BENCH_ARGS)
 	$(BIN)/python -m benchmarks.balance_table --sparsity 0.9 0.98
 endif
-	$(BIN)/python -m benchmarks.ui_speed
+	$(BIN)/python -m benchmarks.user_speed --json artifacts/user_speed.json
 
 bench-gpu: install  ## the benchmark on the first NVIDIA GPU; it wants DLMC_DIR
 	@mkdir -p artifacts

@@ -340,6 +340,12 @@ def test_the_make_targets_of_the_docs_exist():
         assert used <= targets, path.name
 
 
+def test_the_programs_of_the_makefile_exist():
+    modules = re.findall(r"-m (benchmarks\.\w+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert modules
+    assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules), modules
+
+
 @pytest.mark.parametrize(
     ("path", "example"),
     [(path, block) for path in DOCS for block in code_blocks(path, "python")],
