@@ -124,7 +124,7 @@ DARK = Look(
     grid="#262c37",
     border="#4a5262",
     accent="#ff5fa8",
-    data="#45afad",
+    data="#5aa6e6",
     soft="#6d7788",
     ramp=("#34679c", "#2f8bb0", "#45afad", "#82cf9c", "#cbe58e", "#fffbc4"),
 )
