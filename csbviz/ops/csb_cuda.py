@@ -3,119 +3,25 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csbviz.errors import OptionError, UnavailableError
-from csbviz.ops.cuda_module import LANES, DeviceLimits, Function, current_device, get_kernel, missing_reason
+from csbviz.errors import UnavailableError
+from csbviz.ops.csb_cuda_launch import TUNABLES, V1_ROWS, Launch, choose_launch, plan_workers
+from csbviz.ops.cuda_module import DeviceLimits, Function, current_device, get_kernel, missing_reason
 from csbviz.ops.registry import Kernel, Prepared, register
 
 if TYPE_CHECKING:
     from csbviz.balance import WorkPlan
     from csbviz.formats import CSBMatrix
 
-__all__ = ["MIN_CAPABILITY", "CsbProduct", "Launch", "choose_launch", "prepare"]
+__all__ = ["MIN_CAPABILITY", "CsbProduct", "prepare"]
 
 MIN_CAPABILITY = (7, 5)
 
-_V1_ROWS = 32
-"""Rows of a window in version 1; the same number as in the source."""
-
-_WARPS = (1, 2, 4, 8, 16)
 _STAGE_BYTES = 96 << 10
 """Most shared memory for staged entries, so that two CTAs fit a multiprocessor that has 200 KiB or more."""
-
-
-class Launch(NamedTuple):
-    """Shape of a launch.
-
-    Attributes
-    ----------
-    version : int
-        1 or 2, the kernels of the source.
-    lanes : int
-        Lanes that share a row (version 2).
-    warps : int
-        Warps of a CTA.
-    window_rows : int
-        Output rows of a CTA.
-    tile_n : int
-        Columns of a CTA.
-    """
-
-    version: int
-    lanes: int
-    warps: int
-    window_rows: int
-    tile_n: int
-
-
-def choose_launch(
-    unit_rows: int,
-    rows: int,
-    n: int,
-    multiprocessors: int,
-    *,
-    version: int = 2,
-    lanes: int | None = None,
-    warps: int | None = None,
-    rows_per_warp: int | None = None,
-) -> Launch:
-    """A launch that gives every multiprocessor work, from the shape of the product.
-
-    Parameters
-    ----------
-    unit_rows : int
-        Rows of a block of the view, a power of two.
-    rows, n : int
-        Shape of the result.
-    multiprocessors : int
-        Of the device.
-    version, lanes, warps, rows_per_warp : int, optional
-        What the caller wants to set.
-
-    Raises
-    ------
-    OptionError
-        If a value is not one of the kernel's tunable values.
-    """
-    wanted = {"version": version, "lanes": lanes, "warps": warps, "rows_per_warp": rows_per_warp}
-    for name, value in wanted.items():
-        if value is not None and value not in _TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, _TUNABLES[name]))}.")
-    if version == 1:
-        tile_n = min(128, max(32, -(-n // 32) * 32))
-        return Launch(1, 0, tile_n // 32, min(_V1_ROWS, unit_rows), tile_n)
-    if lanes is None:
-        lanes = _choose_lanes(rows, n, multiprocessors)
-    tiles = -(-max(n, 1) // (4 * lanes))
-    if rows_per_warp is None:
-        # Enough warps to hide latency come first, then long-lived warps that stage their entries once.
-        rows_per_warp = 1
-        while rows_per_warp < 8 and rows * tiles >= 2 * rows_per_warp * multiprocessors * 32:
-            rows_per_warp *= 2
-    if warps is None:
-        warps = 8
-    window_rows = min(warps * rows_per_warp, unit_rows)
-    return Launch(2, lanes, min(warps, window_rows), window_rows, 4 * lanes)
-
-
-def _choose_lanes(rows: int, n: int, multiprocessors: int) -> int:
-    if n <= 4:
-        return 1
-    fitting = [lanes for lanes in LANES if lanes > 1 and (4 * lanes <= n or lanes == 8)]
-    for lanes in reversed(fitting):
-        if rows * -(-n // (4 * lanes)) >= multiprocessors * 16:
-            return lanes
-    return fitting[0]
-
-
-def _choose_balance(A: CSBMatrix, transpose: bool, n: int, launch: Launch, multiprocessors: int) -> str:
-    """Cut units only where whole ones cannot fill the device: cutting costs a second phase."""
-    view = A.T if transpose else A
-    ctas = view.grid[0] * (view.block_shape[0] // launch.window_rows) * -(-n // launch.tile_n)
-    return "swizzle" if ctas >= multiprocessors or A.nnz < 1 << 14 else "equal_nnz"
 
 
 class CsbProduct:
@@ -152,7 +58,7 @@ class CsbProduct:
         budget = min(_STAGE_BYTES, device.shared_bytes - 4 * (launch.window_rows + 1) - 64)
         if launch.version == 1:
             arrays = build_cuda_plan(A, plan)
-            self._shared = _V1_ROWS * launch.tile_n * (entry_bytes // 2)
+            self._shared = V1_ROWS * launch.tile_n * (entry_bytes // 2)
         else:
             arrays = build_cuda_plan(A, plan, launch.window_rows, budget // entry_bytes)
             self._capacity = -(-arrays.capacity // 4) * 4
@@ -176,7 +82,7 @@ class CsbProduct:
         out_block, in_block = view.block_shape
         units, blocks = view.grid
         strides = (1, units) if view.transposed else (blocks, 1)
-        self._strides = tuple(map(np.int64, strides))
+        self._strides = tuple(map(np.int32, strides))
         self._sizes = tuple(map(np.int32, (out_block, in_block, self._rows, self.n)))
         self._counts = (np.int32(self.plan.items), np.int32(self.windows))
         self._ctas = self.plan.items * self.windows * self.tiles
@@ -193,7 +99,10 @@ class CsbProduct:
                 )
                 for vector in ((1, 4) if self.n % 4 == 0 else (1,))
             }
-            self._resident = _resident_ctas(launch, self._shared, device)
+            self._resident = {
+                vector: _resident_ctas(kernel, launch, self._shared, device)
+                for vector, kernel in self._kernels.items()
+            }
             self._sms = device.multiprocessors
         self._add = (
             get_kernel(Function("csb_spmm.cu", "csb_add_partials", (dtype,))) if self.plan.slots else None
@@ -224,21 +133,22 @@ class CsbProduct:
         )
 
     def _run_v2(self, B, out) -> None:
-        items, batches, place, row_ptr, _ = self._arrays
+        items, batches, source, row_ptr, _ = self._arrays
         aligned = 4 in self._kernels and (B.data.ptr | out.data.ptr) % 16 == 0
-        kernel = self._kernels[4 if aligned else 1]
-        _share_cache(kernel, self._shared, self._resident)
+        vector = 4 if aligned else 1
+        kernel, resident = self._kernels[vector], self._resident[vector]
+        _share_cache(kernel, self._shared, resident)
         arguments = (
             self._matrix["values"],
             self._in_ind,
             self._matrix["blk_ptr"],
             items,
             batches,
-            place,
+            source,
             row_ptr,
         )
         arguments += (*self._counts, np.int32(self.launch.window_rows), np.int32(self._capacity))
-        arguments += (*self._strides, *self._sizes, np.int32(self._sms), np.int32(self._resident))
+        arguments += (*self._strides, *self._sizes, np.int32(self._sms), np.int32(resident))
         arguments += (B, out, self._partials, self._record_pointer())
         kernel((self._ctas,), (32 * self.launch.warps,), arguments, shared_mem=self._shared)
 
@@ -261,11 +171,13 @@ def _upload_matrix(A: CSBMatrix, device: int) -> dict:
     return A.cache[key]
 
 
-def _resident_ctas(launch: Launch, shared: int, device: DeviceLimits) -> int:
-    """CTAs that a multiprocessor holds, by threads and by half of its memory: the rest is L1 cache for B."""
-    by_threads = device.threads_per_multiprocessor // (32 * launch.warps)
+def _resident_ctas(kernel, launch: Launch, shared: int, device: DeviceLimits) -> int:
+    """CTAs that a multiprocessor holds; half of its memory is left to the L1 cache, for B."""
+    threads = 32 * launch.warps
+    by_threads = device.threads_per_multiprocessor // threads
+    by_registers = device.registers_per_multiprocessor // (-(-kernel.num_regs // 8) * 8 * threads)
     by_shared = device.shared_per_multiprocessor // 2 // (shared + 1024)
-    return max(1, min(by_threads, by_shared, 32))
+    return max(1, min(by_threads, by_registers, by_shared))
 
 
 _carveouts: dict = {}
@@ -292,7 +204,7 @@ def prepare(
     version: int = 2,
     lanes: int | None = None,
     warps: int | None = None,
-    rows_per_warp: int | None = None,
+    window_rows: int | None = None,
     record: bool = False,
 ) -> Prepared:
     """Make a CSB product ready on the current CUDA device.
@@ -309,7 +221,7 @@ def prepare(
         Not used: a GPU runs what it holds.
     balance : str
         Name of a balance strategy, or "auto".
-    version, lanes, warps, rows_per_warp : int, optional
+    version, lanes, warps, window_rows : int, optional
         See `choose_launch`.
     record : bool
         Keep which multiprocessor did what in ``prepared.run.record``.
@@ -328,33 +240,14 @@ def prepare(
 
     device = current_device()
     transpose = op == "A.T@B"
-    view = A.T if transpose else A
-    launch = choose_launch(
-        view.block_shape[0],
-        view.shape[0],
-        n,
-        device.multiprocessors,
-        version=version,
-        lanes=lanes,
-        warps=warps,
-        rows_per_warp=rows_per_warp,
-    )
-    if balance == "auto":
-        balance = _choose_balance(A, transpose, n, launch, device.multiprocessors)
-    windows = max(1, view.block_shape[0] // launch.window_rows)
-    workers = max(1, 2 * device.multiprocessors // windows)  # items that fill the device twice
+    wanted = {"version": version, "lanes": lanes, "warps": warps, "window_rows": window_rows}
+    launch, balance = choose_launch(A, transpose, n, device.multiprocessors, balance, **wanted)
+    workers = plan_workers(launch, A.block_shape[1 if transpose else 0], device.multiprocessors)
     plan = make_plan(A, balance, transpose, workers, n, launch.tile_n, assignment="dynamic")
     product = CsbProduct(A, plan, launch, device, record)
     params = {key: value for key, value in launch._asdict().items() if key != "lanes" or version == 2}
     return Prepared(product, product.bytes, plan, params)
 
-
-_TUNABLES = {
-    "version": (1, 2),
-    "lanes": LANES,
-    "warps": _WARPS,
-    "rows_per_warp": (1, 2, 4, 8),
-}
 
 register(
     Kernel(
@@ -370,7 +263,7 @@ register(
             "A CTA sorts its entries by output row into shared memory, a warp multiplies a row; the "
             "transposed product runs the same code on the same copy, and nothing is added atomically."
         ),
-        tunables=_TUNABLES,
+        tunables=TUNABLES,
         min_capability=MIN_CAPABILITY,
         requires=functools.partial(missing_reason, MIN_CAPABILITY),
     )

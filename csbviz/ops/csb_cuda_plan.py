@@ -1,4 +1,4 @@
-"""From a work plan to the arrays that the CUDA kernels read: items, batches and positions in row order.
+"""From a work plan to the arrays that the CUDA kernels read: items, batches, and where the entries lie.
 
 Pure NumPy and SciPy: what a GPU will do can be checked without one.
 """
@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 __all__ = ["MAX_BATCH", "CudaPlan", "build_cuda_plan"]
 
 MAX_BATCH = 0xFFFF
-"""Most entries of a batch, so that 16 bits hold every position and every row's end."""
+"""Most entries of a batch, so that 16 bits hold where each row begins."""
 
 
 class CudaPlan(NamedTuple):
-    """Arrays of kernels/cuda/csb_spmm.cu; the head of that file says what they mean.
+    """Arrays of kernels/cuda/csb_spmm.cu; that file says what they mean.
 
     Attributes
     ----------
     items : int32[items, 4]
         Unit, slot, first batch, one past the last batch.
     batches : int32[batches, 4]
-        First block, one past the last block, first entry in the first block, end in the last block.
-    place : uint16[nnz]
-        Position of each stored entry in the row order of its batch; empty for version 1.
+        Version 1: first block, one past the last block, first entry in the first, end in the last.
+        Version 2: first block, first entry in it, where the batch begins in `source`, bits of an offset.
+    source : uint16[nnz]
+        Batch by batch and row by row, where each entry lies: block above offset. Empty for version 1.
     row_ptr : uint16[batches, rows of a unit + 1]
-        Where rows begin in that order; empty for version 1.
+        Where the rows of a batch begin in that order; empty for version 1.
     reduced : int32[units with partials, 4]
         Unit, first slot, one past the last slot, 0.
     capacity : int
@@ -40,7 +41,7 @@ class CudaPlan(NamedTuple):
 
     items: np.ndarray
     batches: np.ndarray
-    place: np.ndarray
+    source: np.ndarray
     row_ptr: np.ndarray
     reduced: np.ndarray
     capacity: int
@@ -74,39 +75,38 @@ def build_cuda_plan(
     """
     view = A.T if plan.transpose else A
     begin, end = plan.entry_ranges(A)
-    ordered = _visiting_order(view)
+    running = np.concatenate(([0], np.cumsum(view.block_nnz().ravel(), dtype=np.int64)))
     if window_rows is None:
-        piece_item, piece_begin, piece_end = np.arange(plan.items), begin, end
-        place, row_ptr, most = np.empty(0, np.uint16), np.empty((0, 0), np.uint16), 0
+        piece_item = np.arange(plan.items)
+        batches = _locate(running, plan.unit, view.grid[1], begin, end)
+        source, row_ptr, most = np.empty(0, np.uint16), np.empty((0, 0), np.uint16), 0
     else:
-        rows = view.row_ind[ordered.stored].astype(np.int64)
-        window = rows // window_rows
-        windows = view.block_shape[0] // window_rows
-        piece_item, piece_begin, piece_end = _cut(begin, end, window, windows, capacity)
-        place, row_ptr = _row_order(ordered.stored, rows, view.block_shape[0], piece_begin, piece_end)
-        most = _fullest_window(window, windows, piece_begin, piece_end).max(initial=0)
-    batches = _locate(ordered.running, plan.unit[piece_item], view.grid[1], piece_begin, piece_end)
+        unit_rows = view.block_shape[0]
+        rows = view.row_ind[_visiting_order(view, running)].astype(np.int64)
+        window, windows = rows // window_rows, unit_rows // window_rows
+        piece_item, begin, end = _cut(begin, end, running, window, windows, capacity)
+        batches, source, row_ptr = _row_order(running, rows, unit_rows, begin, end)
+        filled = end > begin
+        batches[filled, 0] -= plan.unit[piece_item][filled] * view.grid[1]
+        most = _fullest_window(window, windows, begin, end).max(initial=0)
     batch_ptr = np.searchsorted(piece_item, np.arange(plan.items + 1))
     items = np.column_stack((plan.unit, plan.slot, batch_ptr[:-1], batch_ptr[1:])).astype(np.int32)
     units, slot_ptr = plan.reduction()
     reduced = np.column_stack((units, slot_ptr[:-1], slot_ptr[1:], np.zeros_like(units))).astype(np.int32)
-    return CudaPlan(items, batches, place, row_ptr, reduced, int(most))
+    return CudaPlan(items, batches.astype(np.int32), source, row_ptr, reduced, int(most))
 
 
-class _Visits(NamedTuple):
-    stored: np.ndarray  # int64[nnz]: where the entries lie, in the order in which the plan visits them
-    running: np.ndarray  # int64[blocks + 1]: running count of entries over the blocks in visiting order
+def _visiting_order(view: CSBMatrix, running: np.ndarray) -> np.ndarray:
+    """Where the entries lie in the order in which a plan visits them: unit by unit, block by block.
 
-
-def _visiting_order(view: CSBMatrix) -> _Visits:
-    """Entries unit by unit and block by block of the view; the stored order unless the view is transposed."""
-    counts = np.ascontiguousarray(view.block_nnz(), dtype=np.int64).ravel()
-    running = np.concatenate(([0], np.cumsum(counts)))
+    `running` counts the entries over the blocks in that order. Unless the view is transposed, it is the
+    order in which they are stored.
+    """
     position = np.arange(view.nnz)
     if view.transposed:
         starts = np.asarray(view.blk_ptr[:-1]).reshape(view.stored.grid).T.ravel()
-        position += np.repeat(starts - running[:-1], counts)
-    return _Visits(position, running)
+        position += np.repeat(starts - running[:-1], np.diff(running))
+    return position
 
 
 def _piece_of_entry(begin: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -124,12 +124,31 @@ def _fullest_window(window: np.ndarray, windows: int, begin: np.ndarray, end: np
     )
 
 
-def _cut(begin, end, window: np.ndarray, windows: int, capacity: int):
+def _blocks_of(running: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and last block of each piece, counted over the whole matrix; 0 and 0 for an empty piece."""
+    filled = end > begin
+    first = np.searchsorted(running, begin, side="right") - 1
+    last = np.searchsorted(running, end, side="left") - 1
+    return np.where(filled, first, 0), np.where(filled, last, 0)
+
+
+def _offset_bits(running: np.ndarray, begin: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Blocks that each piece spans, and bits for the place of an entry among those of its block."""
+    first, last = _blocks_of(running, begin, end)
+    counts = np.append(np.diff(running), 0)
+    span = np.column_stack((first, last + 1)).ravel()
+    fullest = np.maximum.reduceat(counts, span)[::2] if counts.size > 1 else np.zeros(begin.size, np.int64)
+    most = np.minimum(fullest, end - begin)
+    return last - first + 1, np.ceil(np.log2(np.maximum(most, 1))).astype(np.int64)
+
+
+def _cut(begin, end, running: np.ndarray, window: np.ndarray, windows: int, capacity: int):
     """Halve the items that are too large for one batch until none is; item, begin and end of each piece."""
     item = np.arange(begin.size)
     while True:
-        fullest = _fullest_window(window, windows, begin, end)
-        large = (end - begin > MAX_BATCH) | (fullest > capacity)
+        blocks, bits = _offset_bits(running, begin, end)
+        large = (end - begin > MAX_BATCH) | (blocks << bits > MAX_BATCH + 1)
+        large |= _fullest_window(window, windows, begin, end) > capacity
         if not large.any():
             return item, begin, end
         middle = (begin + end) // 2
@@ -142,22 +161,31 @@ def _cut(begin, end, window: np.ndarray, windows: int, capacity: int):
         item, begin, end = item[order], begin[order], end[order]
 
 
-def _row_order(stored, rows, unit_rows: int, begin: np.ndarray, end: np.ndarray):
-    """Sort the entries of each piece by output row: `place` (by stored position) and `row_ptr`."""
+def _row_order(running, rows, unit_rows: int, begin: np.ndarray, end: np.ndarray):
+    """Sort each piece by output row: batches (blocks still counted over all), source, row_ptr."""
     from scipy.sparse import csr_array
 
-    key = _piece_of_entry(begin, end) * unit_rows + rows
-    shape = (key.size, begin.size * unit_rows)
+    piece = _piece_of_entry(begin, end)
+    shape = (rows.size, begin.size * unit_rows)
     # A matrix with one entry a row, its column the key: SciPy's CSR → CSC is a stable counting sort in C.
-    keyed = csr_array((np.empty(key.size, np.bool_), key, np.arange(key.size + 1)), shape=shape).tocsc()
+    keyed = csr_array(
+        (np.empty(rows.size, np.bool_), piece * unit_rows + rows, np.arange(rows.size + 1)), shape
+    )
+    keyed = keyed.tocsc()
     row_ends = keyed.indptr.astype(np.int64)
-    piece_starts = row_ends[:-1:unit_rows]
+    source_begin = row_ends[:-1:unit_rows]
     row_ptr = np.zeros((begin.size, unit_rows + 1), dtype=np.uint16)
-    row_ptr[:, 1:] = row_ends[1:].reshape(begin.size, unit_rows) - piece_starts[:, None]
-    place = np.empty(key.size, dtype=np.uint16)
-    rank = np.arange(key.size) - np.repeat(piece_starts, np.diff(row_ends[::unit_rows]))
-    place[stored[keyed.indices]] = rank
-    return place, row_ptr
+    row_ptr[:, 1:] = row_ends[1:].reshape(begin.size, unit_rows) - source_begin[:, None]
+
+    first, _ = _blocks_of(running, begin, end)
+    _, bits = _offset_bits(running, begin, end)
+    skipped = np.where(end > begin, begin - running[first], 0)
+    block = np.repeat(np.arange(running.size - 1), np.diff(running))
+    relative = block - first[piece]
+    offset = np.arange(rows.size) - running[block] - np.where(relative == 0, skipped[piece], 0)
+    source = (relative << bits[piece] | offset).astype(np.uint16)[keyed.indices]
+    batches = np.column_stack((first, skipped, source_begin.astype(np.uint32).view(np.int32), bits))
+    return batches, source, row_ptr
 
 
 def _locate(running, unit, blocks: int, begin: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -135,6 +135,7 @@ class DeviceLimits(NamedTuple):
     shared_bytes: int  # most dynamic shared memory of a CTA
     shared_per_multiprocessor: int
     threads_per_multiprocessor: int
+    registers_per_multiprocessor: int
 
 
 def current_device() -> DeviceLimits:
@@ -155,6 +156,7 @@ def _device_limits(device: int) -> DeviceLimits:
         properties["sharedMemPerBlockOptin"],
         properties["sharedMemPerMultiprocessor"],
         properties["maxThreadsPerMultiProcessor"],
+        properties["regsPerMultiprocessor"],
     )
 
 

@@ -3,9 +3,9 @@
 // Versions, simple to fast:
 //   csb_spmm_v1   a CTA walks the entries of its item in the order in which they are stored; a thread owns a
 //                 column of C and adds into rows that the CTA keeps in shared memory.
-//   csb_spmm_v2   a CTA first sorts the entries of its item by output row into shared memory (one 16-bit
-//                 position an entry, computed beforehand); then a warp takes a row, several entries at a time,
-//                 and keeps its sums in registers. B is read 16 bytes a lane through the L1 cache.
+//   csb_spmm_v2   a CTA first gathers the entries of its rows into shared memory, row by row (16 bits an entry,
+//                 computed beforehand, say where each lies); then a warp takes a row, several entries at a
+//                 time, and keeps its sums in registers. B is read 16 bytes a lane through the L1 cache.
 //   csb_add_partials   second phase for items that share a block row: adds their partial sums to C, one
 //                 thread an element, in slot order.
 //
@@ -15,11 +15,10 @@
 //     Aᵀ·B   out = col_ind, in = row_ind, block (u, b) of the product is block number b * block_columns + u
 // so that the caller says which is which with two strides. A unit u is a block row of the product.
 //
-// Who does what. The host's work plan cuts each unit into items, and each item into batches:
-//     items[i]    = {unit, slot, first batch, one past the last batch}
-//     batches[b]  = {first block along the unit, one past the last block,
-//                    first entry inside the first block, one past the last entry inside the last block}
-// A batch is at most 65535 entries, and no more of any window of rows than fit the shared memory (version 2).
+// Who does what. The host's work plan cuts each unit into items: items[i] = {unit, slot, first batch, one past
+// the last batch}. A batch is a run of entries of the item, in the order of the plan: block by block along the
+// unit, as they are stored inside a block. Version 1 takes an item as one batch; version 2 needs as many as make
+// every batch fit its 16-bit numbers and its CTA's shared memory.
 // A unit's out_block rows are dealt to `windows` CTAs of `window` rows, and the n columns to tiles. CTA number
 //     job = (tile * item_count + item) * windows + window        range [0, tiles * item_count * windows)
 // owns one window of one item and one tile of columns: nobody else writes there, so nothing is atomic and
@@ -70,17 +69,10 @@ __device__ __forceinline__ int job_of(int cta, int ctas, int sms, int resident) 
     return start + place % sms * resident + place / sms;
 }
 
-// Entries [begin, end) of block number `block` that a batch covers; `batch` as described above.
-template <typename Pointer>
-__device__ __forceinline__ void entries_of(const int4 batch, int block, const Pointer* blk_ptr, long long at,
-                                           Pointer& begin, Pointer& end) {
-    begin = blk_ptr[at];
-    end = block == batch.y - 1 ? begin + batch.w : blk_ptr[at + 1];
-    if (block == batch.x) begin += batch.z;
-}
-
 // ---------------------------------------------------------------------------------------------------------
 // Version 1. blockDim.x threads = blockDim.x columns a tile; V1_ROWS rows a window.
+// batches  int4[]: {first block along the unit, one past the last block, first entry inside the first block,
+//          one past the last entry inside the last block}.
 // Shared memory: sums[V1_ROWS][blockDim.x].
 constexpr int V1_ROWS = 32;
 
@@ -89,7 +81,7 @@ __global__ void __launch_bounds__(128)
 csb_spmm_v1(const T* __restrict__ values, const OutIndex* __restrict__ out_ind,
             const InIndex* __restrict__ in_ind, const Pointer* __restrict__ blk_ptr,
             const int4* __restrict__ items, const int4* __restrict__ batches, int item_count, int windows,
-            long long unit_stride, long long block_stride, int out_block, int in_block, int out_rows, int n,
+            int unit_stride, int block_stride, int out_block, int in_block, int out_rows, int n,
             const T* __restrict__ B, T* __restrict__ C, T* __restrict__ partials, int4* __restrict__ record) {
     extern __shared__ __align__(16) unsigned char shared[];
     T* const sums = reinterpret_cast<T*>(shared) + threadIdx.x;  // this thread's column, stride blockDim.x
@@ -106,8 +98,9 @@ csb_spmm_v1(const T* __restrict__ values, const OutIndex* __restrict__ out_ind,
     for (int b = it.z; b < it.w; b++) {
         const int4 batch = batches[b];
         for (int block = batch.x; block < batch.y; block++) {
-            Pointer begin, end;
-            entries_of(batch, block, blk_ptr, it.x * unit_stride + block * block_stride, begin, end);
+            const Pointer* const at = blk_ptr + (size_t(it.x) * unit_stride + size_t(block) * block_stride);
+            const Pointer begin = at[0] + (block == batch.x ? batch.z : 0);
+            const Pointer end = block == batch.y - 1 ? at[0] + batch.w : at[1];
             for (Pointer e = begin; e < end; e++) {
                 const int row = int(out_ind[e]) - low;
                 if (row < 0 || row >= V1_ROWS) continue;  // the same for all threads: another CTA's row
@@ -131,33 +124,33 @@ csb_spmm_v1(const T* __restrict__ values, const OutIndex* __restrict__ out_ind,
 
 // The four columns of a lane in a row of B or C. VECTOR = 4: neighbours, one or two 16-byte loads (n % 4 == 0
 // and aligned arrays). VECTOR = 1: LANES apart, so that the lanes of a group read neighbours; works for any n.
-// Columns past n are neither read nor written.
+// A lane whose columns lie past n reads columns that exist and stores nothing: a load without a condition is one
+// that the compiler can issue together with the next.
 template <int LANES, int VECTOR>
 struct Columns {
     static constexpr int STEP = VECTOR == 4 ? 1 : LANES;
     int first;
-    int left;  // columns from `first` to the end of a row, 0 or less when the lane has none
+    int left;  // columns from `first` to the end of a row; 0 when the lane has none
 
     __device__ __forceinline__ Columns(int tile, int lane, int n)
-        : first(tile * 4 * LANES + (VECTOR == 4 ? 4 * lane : lane)), left(n - first) {}
+        : first(tile * 4 * LANES + (VECTOR == 4 ? 4 * lane : lane)), left(max(n - first, 0)) {
+        if (left == 0) first = 0;
+    }
 
     // `at` points at column `first` of a row that nobody writes during the launch.
     template <typename T>
     __device__ __forceinline__ Four<T> load(const T* __restrict__ at) const {
-        Four<T> x{};
+        Four<T> x;
         if constexpr (VECTOR == 1) {
 #pragma unroll
-            for (int i = 0; i < 4; i++)
-                if (STEP * i < left) x.at[i] = __ldg(at + STEP * i);
-        } else if (left > 0) {
-            if constexpr (sizeof(T) == 4) {
-                const float4 v = __ldg(reinterpret_cast<const float4*>(at));
-                x.at[0] = v.x, x.at[1] = v.y, x.at[2] = v.z, x.at[3] = v.w;
-            } else {
-                const double2 v = __ldg(reinterpret_cast<const double2*>(at));
-                const double2 w = __ldg(reinterpret_cast<const double2*>(at) + 1);
-                x.at[0] = v.x, x.at[1] = v.y, x.at[2] = w.x, x.at[3] = w.y;
-            }
+            for (int i = 0; i < 4; i++) x.at[i] = __ldg(at + (STEP * i < left ? STEP * i : 0));
+        } else if constexpr (sizeof(T) == 4) {
+            const float4 v = __ldg(reinterpret_cast<const float4*>(at));
+            x.at[0] = v.x, x.at[1] = v.y, x.at[2] = v.z, x.at[3] = v.w;
+        } else {
+            const double2 v = __ldg(reinterpret_cast<const double2*>(at));
+            const double2 w = __ldg(reinterpret_cast<const double2*>(at) + 1);
+            x.at[0] = v.x, x.at[1] = v.y, x.at[2] = w.x, x.at[3] = w.y;
         }
         return x;
     }
@@ -190,49 +183,46 @@ __device__ __forceinline__ void multiply_add(Four<T>& sum, T value, const Four<T
     for (int i = 0; i < 4; i++) sum.at[i] += value * x.at[i];
 }
 
-// Copy the entries of a batch whose position in the batch's row order lies in [low, high) to `staged`, in that
-// order. `place` holds the position of every stored entry in its batch; the other entries of the batch belong
-// to other windows of the unit. Returns how many entries this thread copied.
-// A warp takes a block, or several warps share one when there are more warps than blocks.
+// Copy entries [low, high) of a batch's row order to staged[0, high - low). source[p] says where entry p lies:
+// its block, counted from the batch's first, above offset_bits bits of place among that block's entries.
+// Returns how many entries this thread copied.
 template <typename T, typename Index, typename Pointer>
-__device__ __forceinline__ int stage(Entry<T>* __restrict__ staged, const int4 batch, int unit, int low, int high,
+__device__ __forceinline__ int stage(Entry<T>* __restrict__ staged, int low, int high, int first_block,
+                                     int first_entry, int offset_bits,
+                                     const unsigned short* __restrict__ source,
+                                     const Pointer* __restrict__ unit_ptr, int block_stride,
                                      const T* __restrict__ values, const Index* __restrict__ in_ind,
-                                     const Pointer* __restrict__ blk_ptr,
-                                     const unsigned short* __restrict__ place, long long unit_stride,
-                                     long long block_stride, int in_block) {
-    constexpr int UNROLL = 4;  // independent loads in flight a lane
-    const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int blocks = batch.y - batch.x;
-    const int shares = blocks < warps ? warps / max(blocks, 1) : 1;  // warps a block
+                                     int in_block) {
+    constexpr int UNROLL = 4;  // independent chains of loads a thread
+    const int threads = blockDim.x;
     int copied = 0;
-    for (int q = warp; q < blocks * shares; q += warps) {
-        const int block = batch.x + q / shares, share = q % shares;
-        Pointer begin, end;
-        entries_of(batch, block, blk_ptr, unit * unit_stride + block * block_stride, begin, end);
-        for (Pointer first = begin + share * 32 * UNROLL; first < end; first += shares * 32 * UNROLL) {
-            int to[UNROLL];
-            T value[UNROLL];
-            unsigned in_row[UNROLL];
+    for (int p = low + threadIdx.x; p < high; p += UNROLL * threads) {
+        unsigned block[UNROLL];
+        Pointer e[UNROLL];
+        T value[UNROLL];
+        unsigned in_row[UNROLL];
+        // Past the end the last entry is read again, so that no load waits for a condition.
 #pragma unroll
-            for (int u = 0; u < UNROLL; u++) {
-                const Pointer e = first + u * 32 + lane;
-                to[u] = e < end ? int(__ldg(place + e)) : -1;
-            }
+        for (int u = 0; u < UNROLL; u++) block[u] = __ldg(source + min(p + u * threads, high - 1));
 #pragma unroll
-            for (int u = 0; u < UNROLL; u++) {
-                const Pointer e = first + u * 32 + lane;
-                if (to[u] >= low && to[u] < high) {
-                    value[u] = __ldg(values + e);
-                    in_row[u] = unsigned(block) * in_block + __ldg(in_ind + e);
-                }
-            }
-#pragma unroll
-            for (int u = 0; u < UNROLL; u++)
-                if (to[u] >= low && to[u] < high) {
-                    staged[to[u] - low] = Entry<T>{value[u], in_row[u]};
-                    copied++;
-                }
+        for (int u = 0; u < UNROLL; u++) {
+            e[u] = block[u] & ((1u << offset_bits) - 1);
+            block[u] >>= offset_bits;
+            if (block[u] == 0) e[u] += first_entry;
+            block[u] += first_block;
+            e[u] += __ldg(unit_ptr + size_t(block[u]) * unsigned(block_stride));
         }
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            value[u] = __ldg(values + e[u]);
+            in_row[u] = block[u] * in_block + __ldg(in_ind + e[u]);
+        }
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++)
+            if (p + u * threads < high) {
+                staged[p + u * threads - low] = Entry<T>{value[u], in_row[u]};
+                copied++;
+            }
     }
     return copied;
 }
@@ -259,32 +249,35 @@ __device__ __forceinline__ void add_row(Four<T>& sum, const Entry<T>* staged, in
 #pragma unroll
         for (int u = 0; u < 4; u++) multiply_add(sum, entry[u].value, x[u]);
     }
-    // The last 0 to 3 entries of the group. They are skipped, not multiplied by zero: 0 x Inf would be NaN.
-    Entry<T> entry[3];
-    Four<T> x[3];
+    // The last 1 to 3 entries of the group. Past the end the last one is read again and left out: multiplying by
+    // zero instead would make NaN of Inf.
+    if (e < end) {
+        Entry<T> entry[3];
+        Four<T> x[3];
 #pragma unroll
-    for (int u = 0; u < 3; u++)
-        if (e + u * GROUPS < end) entry[u] = staged[e + u * GROUPS];
+        for (int u = 0; u < 3; u++) entry[u] = staged[min(e + u * GROUPS, end - 1)];
 #pragma unroll
-    for (int u = 0; u < 3; u++)
-        if (e + u * GROUPS < end) x[u] = columns.load(row_of_B(entry[u]));
+        for (int u = 0; u < 3; u++) x[u] = columns.load(row_of_B(entry[u]));
 #pragma unroll
-    for (int u = 0; u < 3; u++)
-        if (e + u * GROUPS < end) multiply_add(sum, entry[u].value, x[u]);
+        for (int u = 0; u < 3; u++)
+            if (e + u * GROUPS < end) multiply_add(sum, entry[u].value, x[u]);
+    }
 }
 
 // LANES  lanes that share a row's columns: a tile is 4 * LANES columns, 32 / LANES entries go in parallel.
 // VECTOR see Columns.
-// place    unsigned short[nnz]: position of each stored entry in the row order of its batch.
-// row_ptr  unsigned short[batches][out_block + 1]: where the rows begin in that order.
+// batches  int4[]: {first block along the unit, first entry inside that block, where the batch begins in
+//          `source` (unsigned), offset_bits}.
+// source   unsigned short[nnz]: for each batch, in the order of its output rows, where the entries lie; see stage.
+// row_ptr  unsigned short[batches][out_block + 1]: where the rows of a batch begin in that order.
 // window_rows  rows of a window; divides out_block.
 // Shared memory: staged[capacity], then int row_begin[window_rows + 1].
 template <typename T, typename Index, typename Pointer, int LANES, int VECTOR>
 __global__ void __launch_bounds__(512, sizeof(T) == 4 ? 2 : 1)
 csb_spmm_v2(const T* __restrict__ values, const Index* __restrict__ in_ind, const Pointer* __restrict__ blk_ptr,
             const int4* __restrict__ items, const int4* __restrict__ batches,
-            const unsigned short* __restrict__ place, const unsigned short* __restrict__ row_ptr, int item_count,
-            int windows, int window_rows, int capacity, long long unit_stride, long long block_stride,
+            const unsigned short* __restrict__ source, const unsigned short* __restrict__ row_ptr, int item_count,
+            int windows, int window_rows, int capacity, int unit_stride, int block_stride,
             int out_block, int in_block, int out_rows, int n, int sms, int resident, const T* __restrict__ B,
             T* __restrict__ C, T* __restrict__ partials, int4* __restrict__ record) {
     static_assert(LANES >= 1 && LANES <= 32 && (LANES & (LANES - 1)) == 0, "LANES is a power of two up to 32");
@@ -311,8 +304,8 @@ csb_spmm_v2(const T* __restrict__ values, const Index* __restrict__ in_ind, cons
         const int low = begins[0], high = begins[window_rows];
         if (b > it.z) __syncthreads();  // the batch before may still be read where this one is copied to
         for (int r = threadIdx.x; r <= window_rows; r += blockDim.x) row_begin[r] = int(begins[r]) - low;
-        copied += stage(staged, batch, it.x, low, high, values, in_ind, blk_ptr, place, unit_stride,
-                        block_stride, in_block);
+        copied += stage(staged, low, high, batch.x, batch.y, batch.w, source + unsigned(batch.z),
+                        blk_ptr + size_t(it.x) * unit_stride, block_stride, values, in_ind, in_block);
         __syncthreads();  // every entry and row_begin is in place before any warp reads them
 
         for (int r = warp; r < window_rows && unit_row + r < out_rows; r += warps) {

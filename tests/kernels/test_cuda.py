@@ -9,7 +9,7 @@ from csbviz.balance import STRATEGIES
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
 from csbviz.ops import baselines_cuda, csb_cuda  # noqa: F401  (registers its kernels)
 from csbviz.ops.csb_cuda import prepare
-from csbviz.ops.cuda_module import LANES
+from csbviz.ops.csb_cuda_launch import TUNABLES
 from csbviz.ops.registry import _KERNELS
 from tests.kernels.cuda_cases import CASES, NAMES, product
 
@@ -57,14 +57,14 @@ def test_float64(case, version, op):
         check(A, op, n, "float64", version=version, balance="equal_nnz")
 
 
-@pytest.mark.parametrize("lanes", LANES)
-@pytest.mark.parametrize("warps", [1, 4, 16])
-@pytest.mark.parametrize("rows_per_warp", [1, 8])
-def test_every_launch_shape(lanes, warps, rows_per_warp):
+@pytest.mark.parametrize("lanes", TUNABLES["lanes"])
+@pytest.mark.parametrize("warps", TUNABLES["warps"])
+@pytest.mark.parametrize("window_rows", TUNABLES["window_rows"])
+def test_every_launch_shape(lanes, warps, window_rows):
     A = CASES[NAMES.index("heavy row and column")].matrix()
     for op in OPS:
         for n in (5, 196):
-            check(A, op, n, lanes=lanes, warps=warps, rows_per_warp=rows_per_warp)
+            check(A, op, n, lanes=lanes, warps=warps, window_rows=window_rows)
 
 
 def test_the_launch_renumbers_only_inside_waves():
@@ -75,7 +75,7 @@ def test_the_launch_renumbers_only_inside_waves():
 
     S = sp.random_array((4096, 512), density=0.02, rng=np.random.default_rng(0), dtype=np.float32).tocsr()
     A = CSBMatrix.from_scipy(S, block_shape=(64, 64))
-    prepared, _ = check(A, "A@B", 512, lanes=8, warps=4, rows_per_warp=1, record=True)
+    prepared, _ = check(A, "A@B", 512, lanes=8, warps=8, window_rows=8, record=True)
     ctas = prepared.run.record.get()[..., 1].ravel()
     assert np.array_equal(np.sort(ctas), np.arange(ctas.size))
 

@@ -1,0 +1,198 @@
+"""Which launch shape a CSB product on a GPU takes: the one that a small cost model predicts to be fastest."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from csbviz.errors import OptionError
+from csbviz.ops.cuda_module import LANES
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["TUNABLES", "V1_ROWS", "Launch", "choose_launch", "plan_workers", "predict_us"]
+
+V1_ROWS = 32
+"""Rows of a window in version 1; the same number as in the source."""
+
+TUNABLES = {
+    "version": (1, 2),
+    "lanes": LANES,
+    "warps": (8, 16),
+    "window_rows": (8, 16, 32, 64),
+}
+"""Parameters of the kernel and the values worth trying."""
+
+_THREADS_RESIDENT = 1024
+"""Threads that a multiprocessor holds of version 2, which takes up to 64 of its 65536 registers a thread."""
+
+
+class Launch(NamedTuple):
+    """Shape of a launch.
+
+    Attributes
+    ----------
+    version : int
+        1 or 2, the kernels of the source.
+    lanes : int
+        Lanes that share a row (version 2).
+    warps : int
+        Warps of a CTA.
+    window_rows : int
+        Output rows of a CTA, at most those of a block.
+    tile_n : int
+        Columns of a CTA.
+    """
+
+    version: int
+    lanes: int
+    warps: int
+    window_rows: int
+    tile_n: int
+
+
+class Costs(NamedTuple):
+    """Microseconds that the parts of a launch take.
+
+    Fitted on an H100 to 64 products with matrices of the DLMC at 70-98 % sparsity, 32 or 48 launch shapes
+    each: the prediction is off by 16 % (root mean square of the log), and the shape that it prefers takes
+    1.08 times as long as the best one, in the geometric mean.
+    """
+
+    launch: float = 0.79
+    cta: float = 1.98  # from the start of a CTA to its first product
+    stage: float = 0.16  # an entry a thread, copied to shared memory
+    step: float = 0.053  # an entry of a row, by a warp that gives all its lanes to it
+    row: float = 0.26  # a row of a warp
+    gather: float = 5.8  # a million entries read, once a tile
+    traffic: float = 1.0  # a million entries times lanes, that is 16 MB of B through the L1 caches
+    output: float = 2.2  # a million elements of C
+    second_phase: float = 3.2
+    partials: float = 2.2  # a million elements of partial sums
+
+
+_COSTS = Costs()
+
+
+def choose_launch(
+    A: CSBMatrix, transpose: bool, n: int, multiprocessors: int, balance: str = "auto", **wanted: int | None
+) -> tuple[Launch, str]:
+    """Launch shape and balance strategy for a product.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix.
+    transpose : bool
+        Whether the product is with its transpose.
+    n : int
+        Columns of B.
+    multiprocessors : int
+        Of the device.
+    balance : str
+        A strategy's name, or "auto".
+    **wanted : int or None
+        Parameters of `TUNABLES` that the caller sets; None and absent ones are chosen.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that the kernel does not offer.
+    """
+    for name, value in wanted.items():
+        if value is not None and value not in TUNABLES[name]:
+            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    unit_rows = A.block_shape[1 if transpose else 0]
+    if wanted.get("version") == 1:
+        tile_n = min(128, max(32, -(-n // 32) * 32))
+        strategy = "swizzle" if balance == "auto" else balance
+        return Launch(1, 0, tile_n // 32, min(V1_ROWS, unit_rows), tile_n), strategy
+    lengths = _row_lengths(A, transpose)
+    # Cutting a unit costs a second phase: cut only where it pays.
+    strategies = ("swizzle", "equal_nnz") if balance == "auto" else (balance,)
+    best = min(
+        product(_candidates(n, unit_rows, wanted), strategies),
+        key=lambda pair: predict_us(lengths, pair[0], n, multiprocessors, cut=pair[1] == "equal_nnz"),
+    )
+    return best
+
+
+def _candidates(n: int, unit_rows: int, wanted: dict) -> list[Launch]:
+    """The shapes that suit the product: no tile of which half would be empty, no window beyond a block."""
+    # A tile of four columns for very narrow B; else at least 32, so that rows of B are read in whole sectors.
+    fitting = (
+        (1,) if n <= 4 else [lanes for lanes in LANES if lanes > 1 and (lanes == 8 or 4 * lanes < 2 * n)]
+    )
+    choices = {"lanes": fitting, "warps": TUNABLES["warps"], "window_rows": TUNABLES["window_rows"]}
+    for name in choices:
+        if wanted.get(name) is not None:
+            choices[name] = (wanted[name],)
+    windows = sorted({min(rows, unit_rows) for rows in choices["window_rows"]})
+    return [
+        Launch(2, lanes, warps, rows, 4 * lanes)
+        for lanes, warps, rows in product(choices["lanes"], choices["warps"], windows)
+    ]
+
+
+def _row_lengths(A: CSBMatrix, transpose: bool) -> np.ndarray:
+    """Entries of each row of the product's matrix, int64[units, rows of a unit], kept with the matrix."""
+    key = ("row_lengths", transpose)
+    if key not in A.cache:
+        view = A.T if transpose else A
+        units, unit_rows = view.grid[0], view.block_shape[0]
+        lengths = np.bincount(view.coordinates()[0], minlength=units * unit_rows)
+        A.cache[key] = lengths.reshape(units, unit_rows)
+    return A.cache[key]
+
+
+def plan_workers(launch: Launch, unit_rows: int, multiprocessors: int) -> int:
+    """Items that fill the device twice: what a plan that cuts units is made for."""
+    return max(1, 2 * multiprocessors * launch.window_rows // unit_rows)
+
+
+def predict_us(lengths: np.ndarray, launch: Launch, n: int, multiprocessors: int, cut: bool) -> float:
+    """Microseconds that version 2 should take.
+
+    Parameters
+    ----------
+    lengths : numpy.ndarray
+        int[units, rows of a unit]: entries of each row.
+    launch : Launch
+        The shape.
+    n : int
+        Columns of B.
+    multiprocessors : int
+        Of the device.
+    cut : bool
+        Whether units are cut into equal numbers of nonzeros, with a second phase.
+
+    Notes
+    -----
+    The time is bound by three things that overlap in part, hence their cubic mean: the CTAs' average load,
+    the heaviest CTA, and what all CTAs move through the caches.
+    """
+    units, unit_rows = lengths.shape
+    tiles = max(1, -(-n // launch.tile_n))
+    windows = lengths.reshape(units, unit_rows // launch.window_rows, launch.window_rows).astype(float)
+    entries, longest = windows.sum(axis=2), windows.max(axis=2, initial=0)
+    total, slots = float(entries.sum()), 0.0
+    pieces = np.ones(units)
+    if cut and total:
+        parts = -(-plan_workers(launch, unit_rows, multiprocessors) // tiles)
+        pieces = np.maximum(1.0, np.ceil(entries.sum(axis=1) * parts / total + 0.5))
+        slots = float(pieces.sum()) - units
+        entries, longest = entries / pieces[:, None], longest / pieces[:, None]
+
+    c = _COSTS
+    resident = multiprocessors * max(1, _THREADS_RESIDENT // (32 * launch.warps))
+    rows = launch.window_rows / launch.warps
+    steps = np.maximum(longest, entries / launch.warps) * launch.lanes / 32
+    load = c.cta + c.row * rows + c.stage * entries / (32 * launch.warps) + c.step * steps
+    average = float((load * pieces[:, None]).sum()) * tiles / resident
+    heaviest = float(load.max(initial=0.0))
+    moved = total * tiles * (c.gather + c.traffic * launch.lanes) + c.output * units * unit_rows * n
+    extra = c.second_phase + c.partials * slots * unit_rows * n / 1e6 if cut else 0.0
+    return c.launch + extra + (average**3 + heaviest**3 + (moved / 1e6) ** 3) ** (1 / 3)
