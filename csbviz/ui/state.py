@@ -16,7 +16,7 @@ import streamlit as st
 
 from csbviz.ui.settings import Settings, from_query, to_query
 
-__all__ = ["bind", "notes", "say", "settings", "settle", "sync_url", "update", "widget_key"]
+__all__ = ["bind", "notes", "say", "settings", "settle", "show", "sync_url", "update", "widget_key"]
 
 _SETTINGS = "csbviz.settings"
 _WRITTEN = "csbviz.query_written"
@@ -91,6 +91,16 @@ def widget_key(name: str) -> str:
     return f"w.{name}"
 
 
+def show(key: str, value: Any) -> None:
+    """Give the widget of that key a value before it is drawn.
+
+    A widget that has it already is left alone: the browser would take a value that is sent to it over what
+    the user has typed or dragged since.
+    """
+    if key not in st.session_state or st.session_state[key] != value:
+        st.session_state[key] = value
+
+
 def bind(
     name: str,
     to_widget: Callable[[Any], Any] | None = None,
@@ -110,7 +120,7 @@ def bind(
     """
     key = key or widget_key(name)
     value = getattr(settings(), name)
-    st.session_state[key] = to_widget(value) if to_widget else value
+    show(key, to_widget(value) if to_widget else value)
 
     def write_back() -> None:
         chosen = st.session_state[key]

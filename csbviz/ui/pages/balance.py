@@ -129,7 +129,7 @@ def _page() -> None:
         "Balance", "Do all workers finish together, or do most of them wait for the fullest block row?"
     )
     left, right = split("balance", [1, 3])
-    st.session_state["w.units"] = view.settings.units
+    state.show("w.units", view.settings.units)
     with left, st.container(border=True):
         _controls(view)
     before, after = _timelines(view)

@@ -45,7 +45,7 @@ def _controls(view: data.View) -> None:
     chosen, layer, block = view.settings, view.layer, view.block
     automatic = chosen.block is None
     square = block[0] == block[1] and (automatic or chosen.linked)
-    st.session_state["w.block.auto"] = automatic
+    state.show("w.block.auto", automatic)
     st.toggle(
         f"Automatic: {shape(data.auto_block(layer, chosen.device))}",
         key="w.block.auto",
@@ -54,7 +54,7 @@ def _controls(view: data.View) -> None:
         help="The library's choice from the layer's shape, its nonzeros and the workers of the device. "
         "Switch it off to choose the block shape yourself.",
     )
-    st.session_state["w.linked"] = square
+    state.show("w.linked", square)
     st.toggle(
         "Square blocks",
         key="w.linked",
@@ -65,7 +65,7 @@ def _controls(view: data.View) -> None:
     )
     for side, name, length in ((0, "Block rows", layer.rows), (1, "Block columns", layer.cols)):
         longest = max(layer.rows, layer.cols) if square else length
-        st.session_state[f"w.block.{side}"] = block[side]
+        state.show(f"w.block.{side}", block[side])
         st.select_slider(
             name,
             sorted({*data.block_sides(longest), block[side]}),
@@ -105,7 +105,7 @@ def _block_card(view: data.View, at: tuple[int, int]) -> None:
         title = f"**Block {at[0]}, {at[1]}**"
         st.markdown(title if view.settings.at else f"{title} · the fullest; click another in the picture")
         for axis in (0, 1):
-            st.session_state[f"w.at.{axis}"] = at[axis]
+            state.show(f"w.at.{axis}", at[axis])
         first, second = st.columns(2)
         first.number_input(
             "Block row", 0, rows - 1, step=1, key="w.at.0", on_change=_set_at, disabled=rows == 1

@@ -155,7 +155,7 @@ def _page() -> None:
     view = open_page(
         "Run", "Is sparse faster here? Every kernel is verified against float64, then timed in turn."
     )
-    st.session_state["w.device"] = view.settings.device
+    state.show("w.device", view.settings.device)
     with st.container(border=True):
         _what(view)
         _how(view)
