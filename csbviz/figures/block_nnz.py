@@ -31,6 +31,8 @@ __all__ = ["BlockNnzInfo", "caption", "get_block_nnz_info", "plot_block_nnz"]
 MAX_CELLS = 512
 """Most cells along a side of the map; larger grids are merged."""
 
+_INKS = ("#ffffff", "#101010")
+
 MIN_LABEL_PIXELS = 34
 """Blocks at least this wide on the screen have their count written on them."""
 
@@ -204,22 +206,27 @@ def _add_map(fig: go.Figure, info: BlockNnzInfo, measure: str, frame: Frame, dar
 
 
 def _add_numbers(fig: go.Figure, z: np.ndarray, top: float, scale: list[list], by_density: bool) -> None:
-    """Write each block's number on it, in black or white, whichever reads better on its colour."""
+    """Write each block's number on it, in white or black, whichever reads better on its colour."""
     row, col = (axis.ravel() for axis in np.indices(z.shape))
-    values = z.ravel().tolist()
-    colors = [scale_color(scale, value / top) for value in values]
-    fig.add_scatter(
-        x=col,
-        y=row,
-        mode="text",
-        text=[text.percent(value, 0) if by_density else text.count(value) for value in values],
-        textfont={
-            "size": 11,
-            "color": [max(("#ffffff", "#101010"), key=lambda ink: contrast(ink, c)) for c in colors],
-        },
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    values = z.ravel()
+    grounds = [scale_color(scale, value / top) for value in values.tolist()]
+    inks = np.array([max(_INKS, key=lambda ink: contrast(ink, ground)) for ground in grounds])
+    for ink in _INKS:
+        mine = inks == ink
+        kept = {"textfont": {"color": ink}}  # a click would fade the numbers of all blocks
+        fig.add_scatter(
+            x=col[mine],
+            y=row[mine],
+            mode="text",
+            text=[
+                text.percent(value, 0) if by_density else text.count(value) for value in values[mine].tolist()
+            ],
+            textfont={"size": 11, "color": ink},
+            selected=kept,
+            unselected=kept,
+            hoverinfo="skip",
+            showlegend=False,
+        )
 
 
 def _bar_title(info: BlockNnzInfo, measure: str) -> str:

@@ -51,11 +51,19 @@ def test_a_large_grid_is_merged_without_losing_a_nonzero():
 def test_numbers_on_blocks_read_on_their_colors(measure, dark):
     info = block_nnz.get_block_nnz_info(random_csb(64, 64, 0.3, (16, 16)), selected=(3, 2))
     fig = block_nnz.plot_block_nnz(info, dark, measure)
-    heat, numbers = fig.data[0], next(trace for trace in fig.data[1:] if trace.mode == "text")
-    assert len(numbers.text) == 16
-    for value, ink in zip(np.ravel(heat.z).tolist(), numbers.textfont.color, strict=True):
-        ground = theme.scale_color([list(point) for point in heat.colorscale], value / heat.zmax)
-        assert theme.contrast(ink, ground) >= 4.5
+    heat = fig.data[0]
+    scale = [list(point) for point in heat.colorscale]
+    written = {}
+    for trace in (trace for trace in fig.data[1:] if trace.mode == "text"):
+        ink = trace.textfont.color
+        assert trace.unselected.textfont.color == ink  # a click elsewhere leaves them readable
+        written |= {(i, j): (ink, number) for i, j, number in zip(trace.y, trace.x, trace.text, strict=True)}
+    assert len(written) == 16
+    for (i, j), (ink, number) in written.items():
+        assert theme.contrast(ink, theme.scale_color(scale, heat.z[i, j] / heat.zmax)) >= 4.5
+        assert number == (
+            f"{heat.z[i, j]:.0%}".replace("%", " %") if measure == "density" else str(heat.z[i, j])
+        )
     frame = fig.layout.shapes[-1]
     assert (frame.x0, frame.x1, frame.y0, frame.y1) == (1.5, 2.5, 2.5, 3.5)
 
