@@ -107,6 +107,56 @@ def csr_to_csb(
 
 
 @njit(nogil=True, cache=True)
+def csr_to_csb_by_rank(
+    indptr, indices, bits, cols, row_shift, col_shift, row_keys, col_keys, values, row_ind, col_ind, blk_ptr
+):
+    """Fill CSB arrays in the order of row_keys[row] | col_keys[col]; rows may be unsorted.
+
+    Return as csr_to_csb does; UNSORTED means here that a cell occurs twice, and the arrays are not filled.
+    Each block has a bitmap with a bit per key, so an entry's place is the number of bits before its own.
+    """
+    rows = len(indptr) - 1
+    grid_rows = (rows + (1 << row_shift) - 1) >> row_shift
+    grid_cols = (cols + (1 << col_shift) - 1) >> col_shift
+    row_mask, col_mask = (1 << row_shift) - 1, np.uintp((1 << col_shift) - 1)
+    words = ((1 << (row_shift + col_shift)) + 63) >> 6  # of one block
+    marks, place = np.empty(grid_cols * words, np.uint64), np.empty(grid_cols * words, np.uintp)
+    shift, step, six, low = np.uintp(col_shift), np.uintp(words), np.uintp(6), np.uintp(63)
+    one, total = np.uint64(1), np.uintp(0)
+    for i in range(grid_rows):
+        first_row, last_row = i << row_shift, min((i + 1) << row_shift, rows)
+        begin, end = np.int64(indptr[first_row]), np.int64(indptr[last_row])
+        bad = _first_out_of_range(indices, begin, end, cols)
+        if bad < end:
+            return bad
+        marks[:] = 0
+        for row in range(first_row, last_row):
+            row_key = row_keys[row & row_mask]
+            for p in range(np.uintp(indptr[row]), np.uintp(indptr[row + 1])):
+                col = np.uintp(indices[p])
+                key = np.uintp(row_key | col_keys[col & col_mask])
+                marks[(col >> shift) * step + (key >> six)] |= one << (key & low)
+        for j in range(grid_cols):
+            for word in range(j * words, (j + 1) * words):
+                place[word] = total
+                total += np.uintp(popcount(marks[word]))
+            blk_ptr[i * grid_cols + j + 1] = total
+        if total != np.uintp(end):
+            return UNSORTED
+        for row in range(first_row, last_row):
+            row_key = row_keys[row & row_mask]
+            for p in range(np.uintp(indptr[row]), np.uintp(indptr[row + 1])):
+                col = np.uintp(indices[p])
+                key = np.uintp(row_key | col_keys[col & col_mask])
+                word = (col >> shift) * step + (key >> six)
+                position = place[word] + np.uintp(popcount(marks[word] & ((one << (key & low)) - one)))
+                values[position] = bits[p]
+                row_ind[position] = row & row_mask
+                col_ind[position] = col & col_mask
+    return SORTED
+
+
+@njit(nogil=True, cache=True)
 def dense_to_csb(bits, magnitude, row_shift, col_shift, values, row_ind, col_ind, blk_ptr):
     """Fill CSB arrays in row order from a C-contiguous array of float bits.
 

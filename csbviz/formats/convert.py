@@ -1,8 +1,10 @@
 """Conversions of CSB from and to CSR, dense arrays and PyTorch tensors, in time linear in the entries.
 
 CSR to CSB is a counting sort by block. A row of blocks reads a contiguous run of the CSR arrays, so it is
-counted and scattered while it is in the cache, and row order inside the blocks falls out for free. Column and
-Morton order sort each block by its order key afterwards; so does row order when a CSR row was not sorted.
+counted and scattered while it is in the cache, and row order inside the blocks falls out for free. Counting
+by column instead gives column order. For Morton order every entry marks its cell in a bitmap along the curve:
+its place is the count of marks before its own. Matrices that fill such tables too thinly, and rows that were
+not sorted, are sorted block by block afterwards.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import scipy.sparse
 
 from ..errors import MatrixError
 from . import dtypes
-from .checks import blk_ptr_dtype, check_grid, index_dtype
+from .checks import blk_ptr_dtype, check_grid, grid_of, index_dtype
 from .order import key_bits, log2_of, order_key
 
 __all__ = [
@@ -100,21 +102,36 @@ def csr_to_csb(S, block_shape: tuple[int, int], order: str) -> tuple:
     check_csr(S)
     nnz = int(S.indptr[-1])
     bits = _wide(dtypes.bits_of(np.ascontiguousarray(S.data)))
-    values, row_ind, col_ind, blk_ptr = _empty(S.shape, block_shape, bits.dtype, nnz)
-    # Counters for every column of every row of blocks pay while there are not many more of them than entries.
-    by_column = order == "col" and -(-S.shape[0] // block_shape[0]) * S.shape[1] <= 4 * nnz
     csr = S.indptr.astype(np.int64), _narrow_indices(S.indices[:nnz], S.shape[1]), bits, S.shape[1]
-    shifts = map(log2_of, block_shape)
-    found = _loops.csr_to_csb(*csr, *shifts, by_column, values, row_ind, col_ind, blk_ptr)
+    arrays = _empty(S.shape, block_shape, bits.dtype, nnz)
+    found = _fill(csr, block_shape, order, arrays)
     if found >= 0:
         _refuse_column(found, S.indices[found], S.shape[1])
-    unsorted = found == _loops.UNSORTED
-    if not by_column and (unsorted or order != "row"):
-        _sort(values, row_ind, col_ind, blk_ptr, block_shape, order)
+    values, row_ind, col_ind, blk_ptr = arrays
     arrays = _typed(values, dtypes.dtype_name(S.data)), *_tight(row_ind, col_ind, block_shape), blk_ptr
-    if unsorted:
+    if found == _loops.UNSORTED:
         arrays = _sum_duplicates(*arrays, block_shape)
     return *arrays, S.shape, block_shape
+
+
+def _fill(csr: tuple, block_shape: tuple[int, int], order: str, arrays: tuple) -> int:
+    """Fill CSB arrays by the fastest way for the order; see `_loops.csr_to_csb` for what is returned."""
+    from . import _loops
+
+    indptr, indices, _, cols = csr
+    shifts = row_shift, col_shift = tuple(map(log2_of, block_shape))
+    grid_rows, grid_cols = grid_of((len(indptr) - 1, cols), block_shape)
+    # Two ways below keep a table per row of blocks: they pay while not many more words are cleared than read.
+    enough = 4 * len(indices)
+    if order == "morton" and grid_rows * grid_cols * (1 << max(row_shift + col_shift - 6, 0)) <= enough:
+        found = _loops.csr_to_csb_by_rank(*csr, *shifts, *_key_parts(block_shape, order), *arrays)
+        if found != _loops.UNSORTED:
+            return found
+    by_column = order == "col" and grid_rows * cols <= enough
+    found = _loops.csr_to_csb(*csr, *shifts, by_column, *arrays)
+    if found < 0 and not by_column and (found == _loops.UNSORTED or order != "row"):
+        _sort(*arrays, block_shape, order)
+    return found
 
 
 def count_nonzero_bits(bits: np.ndarray) -> int:
@@ -246,12 +263,15 @@ def _sort(bits, row_ind, col_ind, blk_ptr, block_shape, order) -> None:
     """Sort every block by its order key in place; stable, so entries of one cell keep their sequence."""
     from . import _loops
 
+    parts = _key_parts(block_shape, order)
+    _loops.sort_blocks(bits, row_ind, col_ind, blk_ptr, *parts, key_bits(block_shape))
+
+
+def _key_parts(block_shape, order: str) -> tuple:
+    """Return the order keys of a block's rows and of its columns; or-ed they are a cell's key."""
     rows, cols = (np.arange(side, dtype=np.uint32) for side in block_shape)
-    row_keys = order_key(
-        rows, np.zeros_like(rows), block_shape, order
-    )  # a key is its row's part or-ed with its column's
-    col_keys = order_key(np.zeros_like(cols), cols, block_shape, order)
-    _loops.sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits(block_shape))
+    nothing = np.uint32(0)
+    return order_key(rows, nothing, block_shape, order), order_key(nothing, cols, block_shape, order)
 
 
 def _sum_duplicates(values, row_ind, col_ind, blk_ptr, block_shape) -> tuple:
