@@ -133,9 +133,6 @@ class DeviceLimits(NamedTuple):
     id: int
     multiprocessors: int
     shared_bytes: int  # most dynamic shared memory of a CTA
-    shared_per_multiprocessor: int
-    threads_per_multiprocessor: int
-    registers_per_multiprocessor: int
 
 
 def current_device() -> DeviceLimits:
@@ -154,9 +151,6 @@ def _device_limits(device: int) -> DeviceLimits:
         device,
         properties["multiProcessorCount"],
         properties["sharedMemPerBlockOptin"],
-        properties["sharedMemPerMultiprocessor"],
-        properties["maxThreadsPerMultiProcessor"],
-        properties["regsPerMultiprocessor"],
     )
 
 

@@ -57,18 +57,6 @@ __device__ __forceinline__ void write_record(int4* record, int job, int unit, in
     if (threadIdx.x == 0) record[job] = make_int4(multiprocessor(), blockIdx.x, total, unit);
 }
 
-// CTAs that share an SM should share rows of B in its L1 cache, but the hardware deals consecutive CTAs to
-// different SMs. Renumber them inside each full wave of sms * resident CTAs, so that the `resident` CTAs of one
-// SM are neighbours. The waves, and so the order of the plan, stay. sms = 0: leave the numbers alone.
-__device__ __forceinline__ int job_of(int cta, int ctas, int sms, int resident) {
-    const int wave = sms * resident;
-    if (wave == 0) return cta;
-    const int start = cta / wave * wave;
-    if (start > ctas - wave) return cta;
-    const int place = cta - start;
-    return start + place % sms * resident + place / sms;
-}
-
 // ---------------------------------------------------------------------------------------------------------
 // Version 1. blockDim.x threads = blockDim.x columns a tile; V1_ROWS rows a window.
 // batches  int4[]: {first block along the unit, one past the last block, first entry inside the first block,
@@ -278,7 +266,7 @@ csb_spmm_v2(const T* __restrict__ values, const Index* __restrict__ in_ind, cons
             const int4* __restrict__ items, const int4* __restrict__ batches,
             const unsigned short* __restrict__ source, const unsigned short* __restrict__ row_ptr, int item_count,
             int windows, int window_rows, int capacity, int unit_stride, int block_stride,
-            int out_block, int in_block, int out_rows, int n, int sms, int resident, const T* __restrict__ B,
+            int out_block, int in_block, int out_rows, int n, const T* __restrict__ B,
             T* __restrict__ C, T* __restrict__ partials, int4* __restrict__ record) {
     static_assert(LANES >= 1 && LANES <= 32 && (LANES & (LANES - 1)) == 0, "LANES is a power of two up to 32");
     static_assert(VECTOR == 1 || VECTOR == 4, "a lane loads one column or four at a time");
@@ -287,7 +275,7 @@ csb_spmm_v2(const T* __restrict__ values, const Index* __restrict__ in_ind, cons
     int* const row_begin = reinterpret_cast<int*>(staged + capacity);
 
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int job = job_of(blockIdx.x, gridDim.x, sms, resident);
+    const int job = blockIdx.x;
     const int window = job % windows, item = job / windows % item_count, tile = job / windows / item_count;
     const int4 it = items[item];
     const int first_row = window * window_rows;  // inside the unit

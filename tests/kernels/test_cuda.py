@@ -67,19 +67,6 @@ def test_every_launch_shape(lanes, warps, window_rows):
             check(A, op, n, lanes=lanes, warps=warps, window_rows=window_rows)
 
 
-def test_the_launch_renumbers_only_inside_waves():
-    """More CTAs than several waves: each window of each item and tile is still done once."""
-    import scipy.sparse as sp
-
-    from csbviz.formats import CSBMatrix
-
-    S = sp.random_array((4096, 512), density=0.02, rng=np.random.default_rng(0), dtype=np.float32).tocsr()
-    A = CSBMatrix.from_scipy(S, block_shape=(64, 64))
-    prepared, _ = check(A, "A@B", 512, lanes=8, warps=8, window_rows=8, record=True)
-    ctas = prepared.run.record.get()[..., 1].ravel()
-    assert np.array_equal(np.sort(ctas), np.arange(ctas.size))
-
-
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))

@@ -73,7 +73,7 @@ def test_the_launchers_import_neither_cupy_nor_torch():
     modules = (
         "csbviz.ops.csb_cuda",
         "csbviz.ops.baselines_cuda",
-        "csbviz.ops.cusparse",
+        "csbviz.ops.cuda_libraries",
         "csbviz.bench.gpu_timing",
     )
     code = f"import sys, {', '.join(modules)}; sys.exit(bool({{'cupy', 'torch'}} & set(sys.modules)))"
