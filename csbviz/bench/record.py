@@ -88,7 +88,17 @@ class Record:
     @property
     def case(self) -> tuple:
         """What must be equal before two records may be compared."""
-        return (self.matrix, self.m, self.k, self.nnz, self.op, self.n, self.device_name, self.dtype, self.mode)
+        return (
+            self.matrix,
+            self.m,
+            self.k,
+            self.nnz,
+            self.op,
+            self.n,
+            self.device_name,
+            self.dtype,
+            self.mode,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A dict that JSON can hold."""

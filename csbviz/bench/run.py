@@ -248,7 +248,9 @@ def _to_host(array) -> np.ndarray:
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def _time_all(ready: list[_Contender], request: BenchRequest, op: str, n: int, threads: int, step: Callable) -> None:
+def _time_all(
+    ready: list[_Contender], request: BenchRequest, op: str, n: int, threads: int, step: Callable
+) -> None:
     rounds = 1 if request.mode == "cold" else ROUNDS
     samples: dict[int, list] = {id(contender): [] for contender in ready}
     for turn in range(rounds):

@@ -32,7 +32,9 @@ def last_cache_bytes() -> int:
     return best or 64 << 20
 
 
-def time_cpu(run: Callable, B: np.ndarray, out: np.ndarray, *, mode: str, threads: int, min_time: float) -> np.ndarray:
+def time_cpu(
+    run: Callable, B: np.ndarray, out: np.ndarray, *, mode: str, threads: int, min_time: float
+) -> np.ndarray:
     """Microseconds a call, one number a sample.
 
     Parameters

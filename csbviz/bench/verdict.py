@@ -88,7 +88,9 @@ def verdict(records: list[Record]) -> Verdict:
         for record in records
         if record.status in ("wrong", "failed")
     )
-    judged = [(group, _best(group)) for group in by_case([record for record in records if record.ok]).values()]
+    judged = [
+        (group, _best(group)) for group in by_case([record for record in records if record.ok]).values()
+    ]
     judged = [(group, best) for group, best in judged if best.csb and (best.csr or best.dense)]
     if not judged:
         return Verdict(_nothing_to_compare(records), " ".join(problems), (), problems)
@@ -150,12 +152,16 @@ def _judge(best: _Best) -> CaseVerdict:
     )
 
 
+def _ratio(value: float) -> str:
+    return f"{value:.1f}x" if value < 9.95 else f"{value:.0f}x"
+
+
 def _ratio_phrase(ratio: float, peer: str) -> str:
     if abs(ratio - 1.0) <= _EVEN:
         return f"as fast as {peer}"
     if ratio > 1.0:
-        return f"{ratio:.1f}x faster than {peer}"
-    return f"{1.0 / ratio:.1f}x slower than {peer}"
+        return f"{_ratio(ratio)} faster than {peer}"
+    return f"{_ratio(1.0 / ratio)} slower than {peer}"
 
 
 def _compare(best: _Best, case: CaseVerdict) -> str:
@@ -172,8 +178,8 @@ def _reason(best: _Best, winner: str, break_even: float | None) -> str:
     if best.csr_copy:
         ratio = best.csr_copy.median_us / best.csb.median_us
         sentences.append(
-            f"CSR with a second, transposed copy would take {best.csr_copy.median_us:.3g} µs "
-            f"({_ratio_phrase(ratio, 'it')} is CSB) and {best.csr_copy.bytes / best.csb.bytes:.1f}x the bytes."
+            f"Against CSR that keeps a second, transposed copy "
+            f"({best.csr_copy.bytes / best.csb.bytes:.1f}x the bytes) CSB is {_ratio_phrase(ratio, 'it')}."
         )
     return " ".join(sentences)
 
@@ -182,8 +188,8 @@ def _why(best: _Best, winner: str, break_even: float | None) -> str:
     csb = best.csb
     if csb.median_us < _LAUNCH_US[csb.device]:
         return (
-            f"the product holds only {csb.nnz * csb.n:,} multiply-adds and takes {csb.median_us:.2g} µs, most of "
-            "which is the cost of starting it, so the storage format hardly matters."
+            f"the product holds only {csb.nnz * csb.n:,} multiply-adds and takes {csb.median_us:.2g} µs, "
+            "most of which is the cost of starting it, so the storage format hardly matters."
         )
     if winner == "dense":
         return _why_dense(best, break_even)
@@ -202,8 +208,8 @@ def _why_dense(best: _Best, break_even: float | None) -> str:
     sparse_rate, dense_rate = _rates(best)
     skipped = 1.0 / max(1.0 - best.csb.sparsity, 1e-12)
     text = (
-        f"dense multiplies {skipped:.1f}x as many numbers, but {dense_rate / sparse_rate:.1f}x as many a second "
-        f"({2e-3 * dense_rate:,.0f} against {2e-3 * sparse_rate:,.0f} GFLOP/s)"
+        f"dense multiplies {skipped:.1f}x as many numbers, but {dense_rate / sparse_rate:.1f}x as many a "
+        f"second ({2e-3 * dense_rate:,.0f} against {2e-3 * sparse_rate:,.0f} GFLOP/s)"
     )
     if break_even is not None and break_even < 1.0:
         text += f"; at these rates CSB wins from about {break_even:.0%} sparsity"
@@ -216,10 +222,11 @@ def _why_csr(best: _Best) -> str:
     if hint:
         return f"CSB's work is shared unevenly.{hint}"
     per_block = csb.nnz / max(1, _blocks(csb))
+    rows, cols = csb.block_shape
     return (
-        f"a {csb.block_shape[0]}x{csb.block_shape[1]} block holds only {per_block:.0f} nonzeros on average, so "
-        f"walking blocks costs more than the reuse of B inside a block gives back; CSR reads "
-        f"{csr.bytes / csb.bytes:.1f}x the bytes of CSB and is still faster. Try larger blocks."
+        f"a {rows}x{cols} block holds {per_block:.0f} nonzeros on average and a loaded row of B serves "
+        f"{_reuse(csb):.1f} of them, which does not pay for walking the blocks here: CSR reads "
+        f"{csr.bytes / csb.bytes:.1f}x the bytes of CSB and is still faster."
     )
 
 

@@ -77,12 +77,20 @@ def _choose(device: str, op: str, dtype: str) -> Kernel:
             if state.ok:
                 return kernel
             reasons.append(state.reason)
-    detail = reasons[0] if reasons else f"there is none for {dtype} values; A.astype('float32') can be multiplied"
+    detail = (
+        reasons[0] if reasons else f"there is none for {dtype} values; A.astype('float32') can be multiplied"
+    )
     raise UnavailableError(f"No CSB kernel on {device} can compute {op}: {detail}")
 
 
 def spmm(
-    A: CSBMatrix, B, transpose: bool = False, kernel: str = "auto", balance: str = "auto", out=None, threads=None
+    A: CSBMatrix,
+    B,
+    transpose: bool = False,
+    kernel: str = "auto",
+    balance: str = "auto",
+    out=None,
+    threads=None,
 ):
     """C = A·B, or C = Aᵀ·B from the same stored copy.
 

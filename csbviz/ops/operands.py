@@ -85,7 +85,7 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
         raise MatrixError(f"{name} has {B.shape[0]} rows; the product needs {rows}.")
     if found != dtype:
         raise MatrixError(
-            f"{name} is {found} but the matrix holds {dtype} values; convert one of them (A.astype or {name})."
+            f"{name} is {found} but the matrix holds {dtype} values; convert one of them, such as by A.astype."
         )
     vector = B.ndim == 1
     if vector:

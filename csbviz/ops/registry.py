@@ -16,7 +16,6 @@ from csbviz.errors import OptionError, UnavailableError
 
 if TYPE_CHECKING:
     from csbviz.balance import WorkPlan
-    from csbviz.formats import CSBMatrix
 
 __all__ = [
     "OPS",

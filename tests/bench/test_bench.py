@@ -58,7 +58,9 @@ def test_every_cpu_kernel_is_verified_and_timed(A):
     messages = []
     records = bench_matrix(A, quick(), name="layer", progress=lambda f, m: messages.append((f, m)))
     assert {(r.kernel, r.op) for r in records} >= {
-        (kernel, op) for kernel in ("csb_cpu", "csr_mkl", "csr_scipy", "dense_torch") for op in ("A@B", "A.T@B")
+        (kernel, op)
+        for kernel in ("csb_cpu", "csr_mkl", "csr_scipy", "dense_torch")
+        for op in ("A@B", "A.T@B")
     }
     for r in records:
         assert r.ok, (r.kernel, r.status, r.message)

@@ -43,7 +43,7 @@ def test_filters():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(OptionError, match="no kernel named 'nope'; known kernels are .*csb_cpu"):
+    with pytest.raises(OptionError, match=r"no kernel named 'nope'; known kernels are .*csb_cpu"):
         get_kernel("nope")
 
 
@@ -63,7 +63,7 @@ def test_faulty_entries_are_refused(changes, message):
 
 def test_require_says_what_a_kernel_takes():
     kernel = get_kernel("csr_mkl_copy")
-    with pytest.raises(OptionError, match="does not compute A@B; it computes A.T@B"):
+    with pytest.raises(OptionError, match=r"does not compute A@B; it computes A\.T@B"):
         require(kernel, "A@B", "float32")
     with pytest.raises(OptionError, match="does not multiply float16"):
         require(kernel, "A.T@B", "float16")
