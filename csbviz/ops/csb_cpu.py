@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +27,24 @@ GROUP_BYTES = 256 * 1024
 
 CACHE_LINE = 64
 
-FEWEST_USES = 2.0
-"""Packing a row of B pays when this thread uses it at least this often."""
+L1_SETS, L1_WAYS = 64, 8
+"""The usual first-level data cache: 64 sets of 8 (or 12) lines."""
+
+USES_UNALIGNED = 6
+"""Rows of B that straddle cache lines are packed if a thread uses them at least this often. Measured: packing
+takes 0.6-0.8 of the time at 25 uses and more, 0.9-1.0 at 5, up to 1.8 at 1."""
+
+USES_CROWDED = 128
+"""Rows of B whose distance crowds them into a few sets of the cache (see `crowding`) are packed if uses x
+crowding² is at least this. Measured: packing begins to pay at a crowding of 2 between 25 and 50 uses, at 4
+near 8, at 8 near 3, at 16 always."""
+
+LEAST_WORK = 20_000
+"""Vector steps (see `default_tile`) below which a second thread costs more than it gains: about 7 µs."""
+
+UNEVEN = 1.2
+"""Whole units are dealt out unless the heaviest worker has this much more than the mean; cutting units costs
+partial results and a second phase."""
 
 
 def kernel_module(name: str):
@@ -56,10 +73,27 @@ def lanes_at_most(itemsize: int) -> int:
     return (256 if wide else 128) // itemsize
 
 
+def _steps(n: int, tile: int, itemsize: int) -> int:
+    """What an entry costs for all columns, in vectors: those of each tile and about one more for the rest."""
+    return -(-n // tile) * (tile * itemsize // 64 + 1)
+
+
 def default_tile(n: int, itemsize: int, most: int) -> int:
-    """The tile that walks `n` columns cheapest: an entry costs its vectors and about one vector more."""
+    """The tile that walks `n` columns in the fewest steps, the widest of equals."""
     tiles = [tile * 4 // itemsize for tile in TILES if tile * 4 // itemsize <= most]
-    return min(reversed(tiles), key=lambda tile: -(-n // tile) * (tile * itemsize // 64 + 1))
+    return min(reversed(tiles), key=lambda tile: _steps(n, tile, itemsize))
+
+
+def crowding(row_bytes: int, tile_bytes: int, rows: int) -> float:
+    """How many times more lines than fit compete for the cache sets that a slice of B falls into.
+
+    1 or less when the slice is spread over all sets and fits; a row length that is a large power of two puts
+    all rows of the slice into a few sets.
+    """
+    starts = L1_SETS // math.gcd(row_bytes // CACHE_LINE, L1_SETS)
+    lines = tile_bytes // CACHE_LINE
+    room = min(L1_SETS, starts * lines) * L1_WAYS
+    return rows * lines / room
 
 
 class _View:
@@ -104,23 +138,23 @@ def _visiting_order(A: CSBMatrix, op: str, view: _View) -> np.ndarray | None:
     return kept[op]
 
 
-def _plan(A: CSBMatrix, view: _View, balance: str, threads: int, n: int) -> WorkPlan:
+def _plan(A: CSBMatrix, view: _View, balance: str, threads: int, n: int, tile: int) -> WorkPlan:
+    def plan(strategy, workers=threads):
+        return make_plan(A, strategy, transpose=view.transpose, workers=workers, n=n)
+
     if balance == "auto":
-        plan = make_plan(A, "swizzle", transpose=view.transpose, workers=threads, n=n)
-        if plan.imbalance <= UNEVEN:
-            return plan
-        even = make_plan(A, "equal_nnz", transpose=view.transpose, workers=threads, n=n)
-        return even if even.imbalance < plan.imbalance else plan
+        if A.nnz * _steps(n, tile, A.values.itemsize) < LEAST_WORK:
+            return plan("in_order", workers=1)
+        whole = plan("swizzle")
+        if whole.imbalance <= UNEVEN:
+            return whole
+        even = plan("equal_nnz")
+        return even if even.imbalance < whole.imbalance else whole
     if balance not in STRATEGIES:
         raise OptionError(
             f"There is no balance strategy {balance!r}; known are auto, {', '.join(STRATEGIES)}."
         )
-    return make_plan(A, balance, transpose=view.transpose, workers=threads, n=n)
-
-
-UNEVEN = 1.25
-"""Whole units are dealt out unless the heaviest worker has this much more than the mean; cutting units costs
-partial results."""
+    return plan(balance)
 
 
 def prepare(
@@ -146,8 +180,8 @@ def prepare(
     threads : int
         Threads, the workers of the plan.
     balance : str or WorkPlan
-        Name of a strategy, a static plan of one's own, or "auto": whole units dealt out heaviest first, equal
-        nonzeros where that is too uneven.
+        Name of a strategy, a static plan of one's own, or "auto": one thread for very little work, else whole
+        units dealt out heaviest first, or equal nonzeros where that is too uneven.
     tile_n : int, optional
         Columns multiplied at a time; None chooses by `n`.
     record : int32[items], optional
@@ -178,7 +212,7 @@ def prepare(
         A.cache["csb_cpu_checked"] = True
     view = _View(A, op)
     tile = _check_tile(tile_n, n, A.values.itemsize)
-    plan = balance if isinstance(balance, WorkPlan) else _plan(A, view, balance, threads, n)
+    plan = balance if isinstance(balance, WorkPlan) else _plan(A, view, balance, threads, n, tile)
     if not plan.static or plan.transpose != view.transpose:
         raise OptionError(f"The CPU kernel needs a static plan made for {op}.")
     task = _Task(A, op, view, plan, n, tile, record)
@@ -241,10 +275,14 @@ class _Task:
         self.partials = _aligned(self.plan.slots * view.block_out * self.row_bytes)
 
     def _pack_rule(self, spmm) -> int:
-        if self.n == self.tile:
-            return spmm.IF_UNALIGNED
+        """Whether to pack whole tiles of B; see `USES_CROWDED` and `USES_UNALIGNED`."""
         uses = self.values.size / max(1, self.view.rows_in * self.plan.workers)
-        return spmm.ALWAYS if uses >= FEWEST_USES else spmm.NEVER
+        if self.row_bytes % CACHE_LINE:
+            return spmm.ALWAYS if uses >= USES_UNALIGNED else spmm.NEVER
+        rows = min(self.view.block_in, self.view.rows_in)
+        if self.n > self.tile and uses * crowding(self.row_bytes, self.tile_bytes, rows) ** 2 >= USES_CROWDED:
+            return spmm.ALWAYS
+        return spmm.IF_UNALIGNED if uses >= USES_UNALIGNED else spmm.NEVER
 
     def _table(self, spmm) -> np.ndarray:
         view, plan = self.view, self.plan

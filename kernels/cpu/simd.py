@@ -20,6 +20,7 @@ __all__ = [
     "VectorType",
     "call_worker",
     "element_bytes",
+    "prefetch",
     "read",
     "vector_add",
     "vector_bytes",
@@ -166,6 +167,24 @@ def write(typingctx, address, number):
         return context.get_dummy_value()
 
     return types.void(types.int64, number), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address, witness):
+    """Ask for the vector at `address` to come to the second-level cache; any address is harmless."""
+    size = _vector_of(witness).lanes * witness.dtype.dtype.bitwidth // 8
+
+    def codegen(context, builder, signature, args):
+        number, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        reading, second_level, data = number(0), number(2), number(1)
+        for line in range(0, size, 64):
+            at = builder.inttoptr(builder.add(args[0], _WORD(line)), byte)
+            builder.call(function, [at, reading, second_level, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, witness), codegen
 
 
 @intrinsic

@@ -9,6 +9,7 @@ How it gets its speed:
    row stays in registers for a whole segment, two partial sums at a time hide the latency of the additions.
 2. The rows of B that a block needs, cut to the tile, are packed side by side in the thread's own panel: they
    stay in the first-level cache, whatever the row length of B, and serve all output rows of the group.
+   Meanwhile the rows for the next blocks are asked for.
 3. The Python side of a product is one call with few arguments; the rest lies in a table of 64-bit words.
 
 Every output row belongs to one thread at a time and nothing is added atomically: results are the same in
@@ -42,6 +43,7 @@ from .program import (
 from .simd import (
     call_worker,
     element_bytes,
+    prefetch,
     read,
     vector_add,
     vector_bytes,
@@ -163,6 +165,7 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
     record = _word(table, P_RECORD)
     present = np.int64(-1)
     slice_of_b = panel
+    ahead, ahead_end = np.int64(0), np.int64(0)  # rows of the slice after this one that are not yet asked for
     for visit in range(first, last, _VISIT_BYTES):
         block = _word(visit, V_BLOCK)
         if block != present and block >= 0:
@@ -171,6 +174,9 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
             if packed:
                 rows = min(block_in, _word(table, P_B_ROWS) - block * block_in)
                 _pack_slice(panel, source, rows, b_row, size, witness)
+                ahead = source + rows * b_row
+                rows = min(block_in, _word(table, P_B_ROWS) - (block + 1) * block_in)
+                ahead_end = ahead + rows * b_row
             else:
                 slice_of_b = source
         if whole:
@@ -205,6 +211,9 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
                 other = vector_fma(values[p], b, other)
                 entry += 2
             vector_store(row, vector_add(total, other))
+            if ahead < ahead_end:
+                prefetch(ahead, witness)
+                ahead += b_row
 
 
 @njit
