@@ -1,7 +1,7 @@
 """The speed a user feels: import, conversion, first page, another layer or block size, a large layer.
 
 Run ``python benchmarks/user_speed.py [--json PATH]``. It starts its own server and a headless Chromium,
-uses the sample transformer where it is installed (else the sample CNN), and prints each figure beside its aim.
+uses the sample transformer where it is installed (else the CNN), and prints each figure beside its aim.
 Browser times run from the user's action until the page is idle again with its new content drawn.
 """
 

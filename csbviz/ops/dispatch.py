@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csbviz.errors import OptionError, UnavailableError
-from csbviz.ops.operands import as_operand, give_back, output_buffer
+from csbviz.ops.operands import as_operand, current_stream_of, give_back, output_buffer
 from csbviz.ops.registry import Kernel, Prepared, availability, get_kernel, kernels, require
 from csbviz.ops.threads import check_threads, use_threads
 
@@ -58,15 +58,29 @@ def prepare_kernel(
             f"it has {', '.join(kernel.tunables) or 'none'}."
         )
     plans: OrderedDict = A.cache.setdefault("plans", OrderedDict())
-    key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())))
+    key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())), _gpu(kernel))
     if key in plans:
         plans.move_to_end(key)
         return plans[key]
     prepared = kernel.prepare(A, op, n, threads=threads, balance=balance, **params)
+    if kernel.device == "cuda":
+        import cupy
+
+        # The uploads are ordered on this stream only; a later product may come on another one.
+        cupy.cuda.get_current_stream().synchronize()
     plans[key] = prepared
     while len(plans) > PLANS_KEPT:
         plans.popitem(last=False)
     return prepared
+
+
+def _gpu(kernel: Kernel) -> int | None:
+    """Number of the current GPU, whose memory holds what a CUDA kernel prepares."""
+    if kernel.device != "cuda":
+        return None
+    import cupy
+
+    return cupy.cuda.runtime.getDevice()
 
 
 def _choose(device: str, op: str, dtype: str) -> Kernel:
@@ -129,14 +143,16 @@ def spmm(
     stored = A.stored
     op = "A.T@B" if transposed else "A@B"
     rows, inner = stored.shape[::-1] if transposed else stored.shape
-    operand = as_operand(B, inner, stored.dtype)
+    with current_stream_of(B):
+        operand = as_operand(B, inner, stored.dtype)
     chosen = _choose(operand.device, op, stored.dtype) if kernel == "auto" else get_kernel(kernel)
     if chosen.device != operand.device:
         raise OptionError(f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}.")
-    buffer = output_buffer(operand, rows, out)
-    if rows and operand.array.shape[1]:
-        _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
-    return out if out is not None else give_back(buffer, operand)
+    with current_stream_of(B):
+        buffer = output_buffer(operand, rows, out)
+        if rows and operand.array.shape[1]:
+            _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
+        return out if out is not None else give_back(buffer, operand)
 
 
 def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str) -> None:

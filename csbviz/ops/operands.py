@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from csbviz.errors import MatrixError, OptionError
 
-__all__ = ["Operand", "as_operand", "give_back", "output_buffer"]
+__all__ = ["Operand", "as_operand", "current_stream_of", "give_back", "output_buffer"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,24 @@ def _is_torch(value) -> bool:
 def _is_cupy(value) -> bool:
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(value, cupy.ndarray)
+
+
+def current_stream_of(B) -> AbstractContextManager:
+    """A context in which CuPy works on the GPU of B and on the stream that B's library works on.
+
+    Without it a product of PyTorch tensors would not wait for what PyTorch has under way on its own stream.
+    For operands on the CPU the context does nothing.
+    """
+    if _is_torch(B) and B.device.type == "cuda":
+        import cupy
+        import torch
+
+        pointer = torch.cuda.current_stream(B.device).cuda_stream
+        context = ExitStack()
+        context.enter_context(cupy.cuda.Device(B.device.index))
+        context.enter_context(cupy.cuda.ExternalStream(pointer) if pointer else cupy.cuda.Stream.null)
+        return context
+    return B.device if _is_cupy(B) else nullcontext()
 
 
 def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
@@ -85,7 +104,7 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
         raise MatrixError(f"{name} has {B.shape[0]} rows; the product needs {rows}.")
     if found != dtype:
         raise MatrixError(
-            f"{name} is {found} but the matrix holds {dtype} values; convert one of them, such as by A.astype."
+            f"{name} is {found} but the matrix holds {dtype} values; convert one, as by A.astype."
         )
     vector = B.ndim == 1
     if vector:
