@@ -50,7 +50,7 @@ SAMPLES = (
         description="A convolutional network: two 3x3 convolutions, two linear layers; 0.4 M parameters.",
         origin="Trained by sample_models/train_fashion_cnn.py on Fashion-MNIST (Zalando SE).",
         licence="Weights Apache-2.0, as this project; data MIT",
-        accuracy="DENSE_ACCURACY",
+        accuracy="92.1 % on 10,000 test images; one-shot global magnitude: 91.8 % at 70 %, 85.5 % at 90 %",
         file="fashion_cnn.safetensors",
     ),
     Sample(

@@ -1,5 +1,6 @@
 """The sample models: found without importing anything, honest about their accuracy, with their licences."""
 
+import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -50,6 +51,25 @@ def test_the_folder_holds_licences_and_stays_small():
     } <= names
     assert sum(file.stat().st_size for file in files if file.is_file()) < 10e6
     assert "Zalando SE" in (samples.SAMPLES_DIR / "LICENSE.fashion-mnist.txt").read_text()
+
+
+def test_what_is_said_of_the_accuracy_was_measured_on_these_weights(cnn):
+    record = json.loads((samples.SAMPLES_DIR / "fashion_cnn_accuracy.json").read_text())
+    assert record["digest"] == cnn.digest
+    assert record["dense"] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
+    readme = (samples.SAMPLES_DIR / "README.md").read_text()
+    told = next(sample.accuracy for sample in SAMPLES if sample.id == "fashion_cnn")
+    values = {
+        row["sparsity"]: f"{100 * row['accuracy']:.1f} %"
+        for row in record["pruned"]
+        if (row["method"], row["scope"]) == ("magnitude", "global")
+    }
+    assert set(values) == {0.5, 0.7, 0.8, 0.9, 0.95}
+    dense = f"{100 * record['dense']:.1f} %"
+    assert f"| magnitude | global | {dense} | " + " | ".join(values.values()) + " |" in readme
+    assert told.startswith(dense)
+    assert f"{values[0.7]} at 70 %" in told
+    assert f"{values[0.9]} at 90 %" in told
 
 
 def test_minilm_is_loaded_or_says_how_to_install_it():
