@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from csbviz.errors import FileFormatError, OptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import numpy as np
     from scipy.sparse import csr_matrix
 
@@ -98,6 +100,12 @@ class Opened:
     def sparsity(self) -> float:
         """Share of prunable weights that are zero, 0 to 1."""
         return 1.0 - self.nnz / self.size if self.size else 0.0
+
+    def sparsity_without(self, names: Collection[str]) -> float:
+        """Share of zeros among the prunable weights of all layers but the named ones, 0 to 1."""
+        counted = [layer for layer in self.layers if layer.name not in names]
+        size = sum(layer.size for layer in counted)
+        return 1.0 - sum(layer.nnz for layer in counted) / size if size else 0.0
 
     @property
     def spared(self) -> tuple[str, ...]:

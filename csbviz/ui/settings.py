@@ -151,6 +151,8 @@ def _several(parse_one: Callable[[str], _Parsed], most: int) -> Callable[[str], 
     """Parse a comma separated list; keep what can be used, at most `most` values, each once."""
 
     def parse(text: str) -> _Parsed:
+        if text == "":
+            return (), None
         kept, notes = [], []
         for part in text.split(","):
             try:
@@ -185,10 +187,6 @@ def _strategy(text: str) -> _Parsed:
     return _choice(("auto", *STRATEGIES))(text)
 
 
-def _locked(text: str) -> _Parsed:
-    return ((), None) if text == "" else _several(_name, 512)(text)
-
-
 def _sparsity(text: str) -> _Parsed:
     return _clamped(float, 0.0, MAX_SPARSITY)(text)
 
@@ -200,7 +198,7 @@ _PARSERS: dict[str, Callable[[str], _Parsed]] = {
     "scope": _choice(SCOPES),
     "sparsity": _sparsity,
     "seed": _clamped(int, 0, MAX_SEED),
-    "locked": _locked,
+    "locked": _several(_name, 512),
     "block": _block,
     "linked": _flag,
     "order": _choice(ORDERS),

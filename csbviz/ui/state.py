@@ -16,11 +16,13 @@ import streamlit as st
 
 from csbviz.ui.settings import Settings, from_query, to_query
 
-__all__ = ["bind", "notes", "say", "settings", "settle", "show", "sync_url", "update", "widget_key"]
+__all__ = ["bind", "enter", "notes", "say", "settings", "settle", "show", "sync_url", "update", "widget_key"]
 
 _SETTINGS = "csbviz.settings"
 _WRITTEN = "csbviz.query_written"
 _NOTES = "csbviz.notes"
+_PAGE = "csbviz.page"
+_IS_NEW = "csbviz.page_is_new"
 
 _DEPENDENT: dict[str, dict[str, Any]] = {
     "model": {
@@ -56,6 +58,12 @@ def update(**changes: Any) -> None:
     if changed != current:
         st.session_state[_SETTINGS] = changed
         st.session_state[_NOTES] = []
+
+
+def enter(page: str) -> None:
+    """Note which page is being drawn, before any of its widgets is."""
+    st.session_state[_IS_NEW] = st.session_state.get(_PAGE) != page
+    st.session_state[_PAGE] = page
 
 
 def say(sentence: str) -> None:
@@ -95,9 +103,10 @@ def show(key: str, value: Any) -> None:
     """Give the widget of that key a value before it is drawn.
 
     A widget that has it already is left alone: the browser would take a value that is sent to it over what
-    the user has typed or dragged since.
+    the user has typed or dragged since. On a page that has just been opened every widget is new, though the
+    value of its namesake on the page before is still there.
     """
-    if key not in st.session_state or st.session_state[key] != value:
+    if st.session_state.get(_IS_NEW) or key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
 
 

@@ -79,7 +79,6 @@ def test_values_out_of_range_are_clamped_with_one_sentence(query, field, used):
         {"balance": "best"},
         {"device": "tpu"},
         {"ops": "B@A"},
-        {"ns": ""},
         {"model": ""},
         {"layer": "x" * 301},
         {"linked": "yes"},
@@ -97,6 +96,7 @@ def test_unknown_names_are_named():
     assert "colour" in notes[0]
 
 
-def test_no_locked_layers_differ_from_nothing_chosen():
-    assert from_query({"locked": ""})[0].locked == ()
-    assert from_query({})[0].locked is None
+@pytest.mark.parametrize("field", ["locked", "kernels"])
+def test_none_of_a_list_differs_from_nothing_chosen(field):
+    assert getattr(from_query({field: ""})[0], field) == ()
+    assert getattr(from_query({})[0], field) is None

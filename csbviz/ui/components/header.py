@@ -18,6 +18,8 @@ _STYLE = f"""
 .stMainBlockContainer {{padding: 4rem 1.75rem 3rem; max-width: 1600px;}}
 .stMainBlockContainer h2 {{padding: 0;}}
 .st-key-selection {{padding: 0.4rem 0.9rem;}}
+[class*="st-key-controls"] {{row-gap: 0.5rem; column-gap: 2.25rem;}}
+.st-key-verdict {{border-left: 5px solid #ba3807;}}
 {columns.STYLE}
 </style>
 """
@@ -34,6 +36,7 @@ def open_page(title: str, lead: str, before: Callable[[], None] | None = None) -
         Draws what comes between the title and the selection.
     """
     st.html(_STYLE)
+    state.enter(title)
     state.sync_url()
     view = data.view()
     state.sync_url()
@@ -74,7 +77,7 @@ def _selection(view: data.View) -> None:
             names,
             format_func={layer.name: layer.label for layer in view.opened.layers}.get,
             label_visibility="collapsed",
-            width=230,
+            width=300,
             disabled=len(names) == 1,
             **state.bind("layer", key="w.layer"),
         )

@@ -12,7 +12,7 @@ from typing import Any
 import streamlit as st
 
 from csbviz.errors import CSBVizError
-from csbviz.ui.text import escape
+from csbviz.ui.text import OP_NAMES, escape
 
 __all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "watch"]
 
@@ -114,7 +114,10 @@ def _line(status: Any, service: Any) -> str:
         if any(job.state == "running" for job in service.jobs()):
             return f"Number {status.position} in the queue: another job is being measured"
         return "Starting the worker process, which takes a few seconds the first time"
-    return f"{escape(status.message or 'Running')} · {status.seconds or 0:.0f} s"
+    message = (
+        (status.message or "Running").replace("A.T@B", OP_NAMES["A.T@B"]).replace("A@B", OP_NAMES["A@B"])
+    )
+    return f"{escape(message)} · {status.seconds or 0:.0f} s"
 
 
 def _cancel(job: str) -> None:

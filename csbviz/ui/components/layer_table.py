@@ -41,7 +41,7 @@ def layer_table(layers: Sequence[LayerInfo], key: str, after: Sequence[LayerInfo
         columns["Nonzeros"] = [layer.nnz for layer in layers]
         columns["Sparsity"] = [100 * layer.sparsity for layer in layers]
     else:
-        del columns["Shape"], columns["Kind"]
+        del columns["Shape"], columns["Kind"], columns["Matrix"]
         columns["Kept"] = [layer.nnz for layer in after]
         columns["Before"] = [100 * layer.sparsity for layer in layers]
         columns["After"] = [100 * layer.sparsity for layer in after]

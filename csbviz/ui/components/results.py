@@ -8,16 +8,18 @@ import pandas as pd
 import streamlit as st
 
 from csbviz import figures
+from csbviz.bench.noise import spread, unsteady
 from csbviz.bench.record import Record
 from csbviz.figures.text import time_scale
 from csbviz.ui import data
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
-from csbviz.ui.text import OP_NAMES, escape, list_of, percent, shape, significant
+from csbviz.ui.text import OP_NAMES, escape, list_of, percent, plural, shape, significant
 
 __all__ = ["about", "plan_line", "show", "weights_in_words"]
 
 _ICONS = {"csb": ":material/trophy:", "csr": ":material/info:", "dense": ":material/info:"}
+_ROW_HEIGHT, _MOST_ROWS = 35, 24
 _STATUS = {"ok": "verified", "wrong": "wrong result", "unavailable": "cannot run here", "failed": "failed"}
 
 
@@ -33,7 +35,7 @@ def about(view: data.View) -> dict[str, str]:
         "N": list_of([str(n) for n in chosen.ns]) or "none",
         "values": chosen.dtype,
         "device": {"cpu": "CPU", "cuda": "GPU"}[chosen.device],
-        "kernels": list_of(list(chosen.kernels)) if chosen.kernels else "all",
+        "kernels": "all" if chosen.kernels is None else list_of(list(chosen.kernels)) or "none",
         "balance": chosen.balance.replace("_", " "),
         "cache": chosen.mode,
     }
@@ -76,6 +78,7 @@ def show(view: data.View, outcome: dict[str, Any] | None, running: bool) -> None
     found = outcome["result"]
     records = [Record.from_dict(values) for values in found["records"]]
     _verdict(found["verdict"])
+    _say_if_unsteady(records)
     timed = [record for record in records if record.ok]
     st.subheader("Measurements", anchor=False)
     _table(records)
@@ -108,8 +111,20 @@ def _say_if_stale(then: dict[str, str], now: dict[str, str]) -> None:
         )
 
 
+def _say_if_unsteady(records: list[Record]) -> None:
+    worst = unsteady(records)
+    if worst:
+        name = f"{worst[0].title}, {OP_NAMES[worst[0].op]}, N = {worst[0].n}"
+        share = percent(spread(worst[0]), 0)
+        st.warning(
+            f"The times of {plural(len(worst), 'measurement')} are unsteady (quartiles {share} of the median "
+            f"apart for {escape(name)}): something else used the machine, so run it again.",
+            icon=":material/airwave:",
+        )
+
+
 def _verdict(verdict: dict[str, Any]) -> None:
-    with st.container(border=True, key="verdict"):
+    with st.container(border=True, key="verdict", gap="xsmall"):
         st.caption("THE VERDICT")
         st.subheader(escape(verdict["sentence"]), anchor=False)
         if verdict["reason"]:
@@ -135,6 +150,8 @@ def _table(records: list[Record]) -> None:
     st.dataframe(
         pd.DataFrame([_row(record, scale) for record in records]),
         hide_index=True,
+        height=_ROW_HEIGHT * (min(len(records), _MOST_ROWS) + 1) + 3,
+        row_height=_ROW_HEIGHT,
         placeholder="",
         alt="Median time, quartiles, speed-ups, error, rate and bytes of every kernel",
         column_config={

@@ -13,7 +13,7 @@ from csbviz.ui.components.header import open_page
 from csbviz.ui.components.layer_table import layer_table
 from csbviz.ui.components.numbers import numbers
 from csbviz.ui.settings import MAX_SEED, METHODS, SCOPES
-from csbviz.ui.text import count, percent, ratio, size
+from csbviz.ui.text import count, percent, ratio
 
 _METHOD_TITLES = {"none": "As loaded", "magnitude": "Magnitude", "random": "Random"}
 _SCOPE_TITLES = {"global": "Whole model", "layer": "Each layer"}
@@ -91,22 +91,23 @@ def _download(view: data.View) -> None:
 
 def _totals(view: data.View) -> None:
     before, after = view.opened, view.pruned
+    locked = set(data.locked_layers(before, view.settings))
     factor = ratio(before.size / after.nnz) if after.nnz else "all dropped"
     numbers(
         [
-            ("Sparsity of the model", percent(after.sparsity), "Zeros among all prunable weights."),
             (
-                "Sparsity of the layer",
-                percent(view.layer.sparsity),
-                "Zeros among the weights of the chosen layer.",
+                "Pruned layers",
+                percent(after.sparsity_without(locked)),
+                "Zeros among the weights of unlocked layers.",
             ),
+            (
+                "Whole model",
+                percent(after.sparsity),
+                "Zeros among all prunable weights, locked layers included.",
+            ),
+            ("This layer", percent(view.layer.sparsity), "Zeros among the weights of the chosen layer."),
             ("Weights kept", count(after.nnz), f"Of {count(before.size)} prunable weights."),
-            (
-                "Compression",
-                factor,
-                "Prunable weights / nonzeros. Indices are not counted here: see CSB layout.",
-            ),
-            ("As dense float32", size(4 * before.size), "Bytes of all prunable weights, zeros stored."),
+            ("Compression", factor, "Prunable weights / nonzeros. Indices are not counted: see CSB layout."),
         ]
     )
 
@@ -128,7 +129,7 @@ def _page() -> None:
         _download(view)
     with right:
         _totals(view)
-        table, histogram = split("layers", 2)
+        table, histogram = split("layers", [4, 3])
         with table:
             st.subheader("Layers before and after", anchor=False)
             layer_table(view.opened.layers, "pruned", after=view.pruned.layers)

@@ -11,7 +11,7 @@ from csbviz.ui import data, state
 from csbviz.ui.components import jobs, results
 from csbviz.ui.components.header import open_page
 from csbviz.ui.settings import DEVICES, DTYPES, MAX_NS, MODES, NS, OPS, Settings
-from csbviz.ui.text import OP_NAMES, escape
+from csbviz.ui.text import OP_NAMES, escape, plural
 
 JOB = "bench"
 _DEVICE_TITLES = {"cpu": "CPU", "cuda": "GPU (CUDA)"}
@@ -22,7 +22,7 @@ _BALANCE_TITLES = {"auto": "Automatic"} | {name: entry.title for name, entry in 
 def _what(view: data.View) -> None:
     """The first row of controls: what is multiplied, and where."""
     most = data.default_workers("cpu")
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium", key="controls-what"):
         st.segmented_control(
             "Device",
             DEVICES,
@@ -64,7 +64,7 @@ def _what(view: data.View) -> None:
 
 def _how(view: data.View) -> None:
     """The second row of controls: sizes, balance, kernels."""
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium", key="controls-how"):
         st.multiselect(
             "N, columns of B",
             sorted({*NS, *view.settings.ns}),
@@ -85,9 +85,12 @@ def _how(view: data.View) -> None:
 
 
 def _kernels(view: data.View) -> None:
-    ready, missing = data.kernel_choices(view.settings.device, view.settings.dtype)
+    ready, _ = data.kernel_choices(view.settings.device, view.settings.dtype)
+    if not ready:
+        return
     titles = {kernel.name: kernel.title for kernel in ready}
-    chosen = [name for name in view.settings.kernels or titles if name in titles]
+    wanted = view.settings.kernels
+    chosen = [name for name in (titles if wanted is None else wanted) if name in titles]
     st.pills(
         "Kernels",
         list(titles),
@@ -100,18 +103,29 @@ def _kernels(view: data.View) -> None:
             from_widget=lambda names: None if set(names) == set(titles) else tuple(names),
         ),
     )
+
+
+def _unavailable(view: data.View) -> None:
+    """Name the kernels that cannot run here, each with its reason."""
+    ready, missing = data.kernel_choices(view.settings.device, view.settings.dtype)
     if missing:
-        with st.expander(f"{len(missing)} cannot run here", icon=":material/block:"):
+        with st.expander(
+            f"{plural(len(missing), 'kernel')} cannot run here", icon=":material/block:", expanded=not ready
+        ):
             for kernel, reason in missing:
                 st.caption(f"**{escape(kernel.title)}**: {escape(reason)}")
 
 
 def _request(chosen: Settings) -> dict[str, Any]:
+    kernels = None
+    if chosen.kernels is not None:
+        ready, _ = data.kernel_choices(chosen.device, chosen.dtype)
+        kernels = [kernel.name for kernel in ready if kernel.name in chosen.kernels]
     return {
         "ops": list(chosen.ops),
         "ns": list(chosen.ns),
         "device": chosen.device,
-        "kernels": list(chosen.kernels) if chosen.kernels else None,
+        "kernels": kernels,
         "balances": [chosen.balance],
         "threads": chosen.threads if chosen.device == "cpu" else None,
         "mode": chosen.mode,
@@ -159,6 +173,7 @@ def _page() -> None:
     with st.container(border=True):
         _what(view)
         _how(view)
+        _unavailable(view)
         reason = _blocked(view)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.button(
