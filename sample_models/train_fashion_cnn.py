@@ -3,8 +3,9 @@
     python sample_models/train_fashion_cnn.py            # a few minutes on two cores
 
 The network is conv 3x3 (32) - pool - conv 3x3 (64) - pool - linear 128 - linear 10, small enough for the
-repository and large enough to have layers worth pruning. The number of epochs is fixed beforehand: the test
-set is looked at once, at the end, and no choice is made with it. The seed fixes initial weights, order of the
+repository and large enough to have layers worth pruning. The strong weight decay leaves a network that can be
+pruned. The test set is looked at once in a run, at the end (README.md tells of the runs that came before).
+The seed fixes initial weights, order of the
 images, flips and dropout; another version of PyTorch or another number of threads sums in another order, so
 the weights agree in quality, not bit for bit.
 """
