@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from csbviz.errors import FileFormatError, OptionError
@@ -84,7 +84,6 @@ class Opened:
     layers: tuple[LayerInfo, ...]
     model: Model | None = None
     matrix: csr_matrix | None = None
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def size(self) -> int:
@@ -154,25 +153,12 @@ def _frozen(csr: csr_matrix) -> csr_matrix:
 
 
 def of_model(model: Model, title: str | None = None) -> Opened:
-    """Open a loaded model.
-
-    Raises
-    ------
-    FileFormatError
-        If none of its tensors can be pruned.
-    """
+    """Open a loaded model, under another title if one is given."""
     layers = tuple(
         LayerInfo(layer.name, layer.kind, tuple(layer.shape), layer.rows, layer.cols, int(layer.nnz))
         for layer in model.prunable_layers()
-        if layer.size
     )
-    title = title or model.name
-    if not layers:
-        raise FileFormatError(
-            f"{title} has no layer that can be pruned: "
-            "it needs at least one weight of two or more dimensions."
-        )
-    return Opened(model.digest, title, layers, model=model)
+    return Opened(model.digest, title or model.name, layers, model=model)
 
 
 def of_matrix(matrix: csr_matrix, title: str, digest: str) -> Opened:

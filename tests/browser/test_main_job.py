@@ -107,7 +107,8 @@ def test_from_upload_to_verdict(page):
 
     # a changed setting keeps the results and says what they are of
     page.get_by_text("float64", exact=True).click()
-    expect(page.get_by_role("alert")).to_contain_text("earlier settings (values: float32)")
+    stale = page.get_by_role("alert").filter(has_text="earlier settings")
+    expect(stale).to_contain_text("earlier settings (values: float32)")
     expect(verdict).to_contain_text("For A·B CSB is")
 
 
