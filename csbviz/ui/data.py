@@ -32,7 +32,6 @@ __all__ = [
     "default_workers",
     "kernel_choices",
     "samples",
-    "strategy",
     "uploaded",
     "view",
 ]
@@ -85,6 +84,10 @@ class View:
         from csbviz.pruning.opened import values_before_and_after
 
         return values_before_and_after(self.opened, self.pruned, self.layer.name)
+
+    def automatic_strategy(self, transpose: bool, workers: int, static: bool, tiles: int) -> str:
+        """The strategy that "auto" stands for."""
+        return _automatic((*self.layout_key, transpose, workers, static, tiles), self.csb)
 
     def timeline(self, strategy: str, transpose: bool, workers: int, static: bool, tiles: int) -> Timeline:
         """The layer's work, dealt out by a strategy and played."""
@@ -286,16 +289,24 @@ def _pruned(key: tuple, _opened: Opened, _chosen: Settings) -> Opened:
     )
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@st.cache_resource(max_entries=6, show_spinner=False)
 def _csr(key: tuple, _pruned: Opened) -> csr_matrix:
     return _pruned.csr(key[-1])
 
 
-@st.cache_resource(max_entries=8, show_spinner="Cutting the layer into blocks")
+@st.cache_resource(max_entries=6, show_spinner="Cutting the layer into blocks")
 def _csb(key: tuple, _csr: csr_matrix) -> CSBMatrix:
     from csbviz.formats import CSBMatrix
 
     return CSBMatrix.from_scipy(_csr, block_shape=key[-2], order=key[-1])
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _automatic(key: tuple, _csb: CSBMatrix) -> str:
+    from csbviz.balance.automatic import automatic_strategy
+
+    transpose, workers, static, tiles = key[-4:]
+    return automatic_strategy(_csb, transpose, workers, "static" if static else "dynamic", tiles)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -325,11 +336,6 @@ def _index_bytes(key: tuple, _csr: csr_matrix) -> dict[int, float]:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _kept(key: tuple, _make: Any) -> Any:
     return _make()
-
-
-def strategy(chosen: Settings) -> str:
-    """The balance strategy of the settings; "auto" stands for the one that the kernels take by themselves."""
-    return "chunks" if chosen.balance == "auto" else chosen.balance
 
 
 def default_workers(units: str) -> int:

@@ -6,7 +6,7 @@ import importlib
 import threading
 import time
 
-__all__ = ["start"]
+__all__ = ["start", "start_worker"]
 
 _MODULES = (
     "plotly.graph_objects",
@@ -18,12 +18,21 @@ _MODULES = (
 )
 _FIRST_DRAW_SECONDS = 1.0
 _started = threading.Lock()
+_worker_started = threading.Lock()
 
 
 def start() -> None:
     """Begin loading, if nobody in this process has yet; returns at once."""
     if _started.acquire(blocking=False):
         threading.Thread(target=_load, name="csbviz-warm", daemon=True).start()
+
+
+def start_worker() -> None:
+    """Start the worker process of the CPU in the background, so that the first run need not wait for it."""
+    if _worker_started.acquire(blocking=False):
+        from csbviz.service import get_service
+
+        get_service().warm_up("cpu")
 
 
 def _load() -> None:

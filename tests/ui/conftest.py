@@ -56,6 +56,12 @@ class App:
         return {name: value if isinstance(value, str) else value[0] for name, value in found.items()}
 
 
+@pytest.fixture(autouse=True)
+def _no_worker(monkeypatch):
+    """Opening the page Run starts no worker process: these tests need none."""
+    monkeypatch.setattr("csbviz.ui.warm.start_worker", lambda: None)
+
+
 @pytest.fixture
 def app() -> App:
     """The app without any parameters in its URL."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import streamlit as st
 
 from csbviz import figures
-from csbviz.balance import STRATEGIES
+from csbviz.balance import STRATEGIES, Timeline
 from csbviz.ui import data, state
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.numbers import numbers
-from csbviz.ui.settings import DEVICES, MAX_TILES, MAX_WORKERS, OPS
+from csbviz.ui.settings import DEVICES, MAX_TILES, MAX_WORKERS, OPS, Settings
 from csbviz.ui.text import OP_NAMES, count, percent, significant
 
 _BEFORE = "in_order"
@@ -29,12 +29,15 @@ def _controls(view: data.View) -> None:
         help="A·B shares out block rows; Aᵀ·B shares out block columns of the same stored copy.",
         **state.bind("direction"),
     )
+    taken = STRATEGIES[_strategy(view, "auto")].title
+    titles = {"auto": "Automatic"} | {name: strategy.title for name, strategy in STRATEGIES.items()}
     st.radio(
         "Strategy",
-        list(STRATEGIES),
-        format_func=lambda name: STRATEGIES[name].title,
-        captions=[strategy.summary for strategy in STRATEGIES.values()],
-        **state.bind("balance", to_widget=lambda name: data.strategy(chosen) if name == "auto" else name),
+        list(titles),
+        format_func=titles.get,
+        captions=[f"Here: {taken}.", *(strategy.summary for strategy in STRATEGIES.values())],
+        help="Automatic deals out whole block rows, and cuts them only where that is too uneven.",
+        **state.bind("balance"),
     )
     st.segmented_control(
         "Workers are",
@@ -67,15 +70,21 @@ def _controls(view: data.View) -> None:
         )
 
 
-def _timelines(view: data.View) -> tuple:
-    chosen = view.settings
+def _workers(chosen: Settings) -> tuple[int, bool, int]:
+    """Number of workers, whether each is told beforehand what to do, and tiles of columns."""
     static = chosen.units == "cpu"
-    workers = chosen.workers or data.default_workers(chosen.units)
-    tiles = 1 if static else chosen.tiles
-    return tuple(
-        view.timeline(strategy, chosen.direction == "A.T@B", workers, static, tiles)
-        for strategy in (_BEFORE, data.strategy(chosen))
-    )
+    return chosen.workers or data.default_workers(chosen.units), static, 1 if static else chosen.tiles
+
+
+def _strategy(view: data.View, name: str) -> str:
+    """The strategy of that name, or the one that "auto" stands for."""
+    if name != "auto":
+        return name
+    return view.automatic_strategy(view.settings.direction == "A.T@B", *_workers(view.settings))
+
+
+def _timeline(view: data.View, name: str) -> Timeline:
+    return view.timeline(name, view.settings.direction == "A.T@B", *_workers(view.settings))
 
 
 def _facts(before, after) -> None:
@@ -132,10 +141,11 @@ def _page() -> None:
     state.show("w.units", view.settings.units)
     with left, st.container(border=True):
         _controls(view)
-    before, after = _timelines(view)
+    strategy = _strategy(view, view.settings.balance)
+    before, after = _timeline(view, _BEFORE), _timeline(view, strategy)
     with right:
         _facts(before, after)
-        title = STRATEGIES[data.strategy(view.settings)].title
+        title = STRATEGIES[strategy].title
         st.subheader("Load of every worker, before and after", anchor=False)
         info = figures.get_balance_strip_info(
             before, after, names=(STRATEGIES[_BEFORE].title, title), worker=_WORKER[view.settings.units]

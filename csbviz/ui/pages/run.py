@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from csbviz.balance import STRATEGIES
-from csbviz.ui import data, state
+from csbviz.ui import data, state, warm
 from csbviz.ui.components import jobs, results
 from csbviz.ui.components.header import open_page
 from csbviz.ui.settings import DEVICES, DTYPES, MAX_NS, MODES, NS, OPS, Settings
@@ -191,6 +191,7 @@ def _page() -> None:
                 st.caption(escape(reason) if reason else results.plan_line(view))
         jobs.say_how_it_ended(JOB)
     results.show(view, jobs.outcome(JOB), running=jobs.active(JOB))
+    warm.start_worker()
 
 
 _page()
