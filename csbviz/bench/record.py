@@ -33,7 +33,8 @@ class Record:
     traffic : int
         Compulsory bytes of one product: `bytes` plus B read once plus C written once.
     imbalance : float
-        Heaviest worker's share over the average share (λ), for kernels that execute a plan.
+        Heaviest worker's share over the average share (λ), for plans that fix who
+        does what (those of the CPU kernels).
     prepare_us : float
         Time of conversion, plan and upload, which stays out of the timing.
     copies : int

@@ -223,7 +223,8 @@ def _prepare_and_verify(A, op, n, contender: _Contender, reference: Reference, t
     record.notes = prepared.notes
     if prepared.plan is not None:
         record.balance = prepared.plan.strategy
-        record.imbalance = float(prepared.plan.imbalance)
+        # Where CTAs go to whoever is free, no worker's share is known beforehand.
+        record.imbalance = float(prepared.plan.imbalance) if prepared.plan.static else None
     record.rel_error = relative_error(result, reference.C)
     bound = ERROR_BOUNDS[record.precision]
     if not record.rel_error <= bound:

@@ -106,7 +106,8 @@ def verdict(records: list[Record]) -> Verdict:
         f"{record.mode}, {record.device_name})"
     )
     reasons = [f"{_OP_NAMES[case.op]}: {case.reason}" for _, case in headline.values()]
-    return Verdict(f"{'; '.join(parts)} {where}.", " ".join(reasons), cases, problems)
+    sentence = f"{'; '.join(parts)} {where}."
+    return Verdict(sentence[0].upper() + sentence[1:], " ".join(reasons), cases, problems)
 
 
 def _nothing_to_compare(records: list[Record]) -> str:
@@ -170,7 +171,7 @@ def _compare(best: _Best, case: CaseVerdict) -> str:
         phrases.append(_ratio_phrase(best.csr.median_us / best.csb.median_us, "CSR"))
     if best.dense:
         phrases.append(_ratio_phrase(best.dense.median_us / best.csb.median_us, "dense"))
-    return f"For {_OP_NAMES[case.op]} CSB is {' and '.join(phrases)}"
+    return f"for {_OP_NAMES[case.op]} CSB is {' and '.join(phrases)}"
 
 
 def _reason(best: _Best, winner: str, break_even: float | None) -> str:
@@ -256,8 +257,8 @@ def _imbalance_hint(csb: Record) -> str:
     if csb.imbalance is None or csb.imbalance < 1.15:
         return ""
     return (
-        f" The busiest worker has {csb.imbalance:.2f}x the average work, so up to "
-        f"{1 - 1 / csb.imbalance:.0%} of the time is waiting: try another balance strategy."
+        f" The busiest thread has {csb.imbalance:.2f}x the average work, so the others wait up to "
+        f"{1 - 1 / csb.imbalance:.0%} of the time."
     )
 
 
