@@ -3,8 +3,8 @@
     python benchmarks/cpu_spmm.py --output docs/data/cpu_spmm.json
 
 reads every matrix of the folders 0.8, 0.9 and 0.95 under ``$DLMC_DIR`` (the Deep Learning Matrix Collection)
-and multiplies it and its transpose with N = 32, 128, 512 columns. Every result is compared with float64 before
-it is timed. All contenders take turns in one process: in each round each one runs a block of calls, so that a
+and multiplies it and its transpose with N = 32, 128, 512 columns. Every result is compared with float64, then
+timed. All contenders take turns in one process: in each round each one runs a block of calls, so that a
 disturbed moment meets all of them. The operands are warm, the threads are the same for all (SciPy's products
 have one). Run it on a quiet machine: a product of two threads takes as long as the slower one.
 ``--quick`` takes a few matrices only.
