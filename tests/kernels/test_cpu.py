@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -132,7 +133,8 @@ def test_row_of_65536_entries(op):
     ).tocsr()
     if op == "A.T@B":
         S = S.T.tocsr()
-    check(S, CSBMatrix.from_scipy(S, 1 << 16, order="row" if op == "A@B" else "col"), op, 3, tile_n=16)
+    A = CSBMatrix.from_scipy(S, 1 << 16, order="row" if op == "A@B" else "col")
+    check(S, A, op, 3, tile_n=16, balance="in_order")
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -186,6 +188,20 @@ def test_reads_nothing_behind_the_operand(n):
     B[:] = np.random.default_rng(9).standard_normal(B.shape)
     S = random_matrix(50, rows, 0.3, 10)
     check(S, CSBMatrix.from_scipy(S, 64), "A@B", n, B=B, tile_n=16 if n < 64 else 64)
+
+
+def test_threads_may_share_a_prepared_product():
+    S = random_matrix(300, 300, 0.2, 16)
+    run = csb_cpu.prepare(CSBMatrix.from_scipy(S, 64), "A@B", 64, threads=2, balance="swizzle").run
+    operands = [np.random.default_rng(i).standard_normal((300, 64)).astype(np.float32) for i in range(4)]
+    expected = [run(B, np.empty_like(B)).copy() for B in operands]
+
+    def many(number):
+        out = np.empty_like(operands[number])
+        return all((run(operands[number], out) == expected[number]).all() for _ in range(50))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(many, range(4)))
 
 
 def test_takes_read_only_operands():
