@@ -62,6 +62,19 @@ def test_arrays_that_are_handed_out_cannot_be_changed():
         csr.data[0] = 9
 
 
+@pytest.mark.parametrize("shape", [(1, 7), (40, 30), (3, 1)])
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_csr_of_a_layer_equals_scipys(shape, share):
+    rng = np.random.default_rng(8)
+    weight = np.where(rng.random(shape) < share, rng.normal(size=shape), 0).astype(np.float32)
+    csr = open_bytes(npz(w=weight), "net.npz").csr("w")
+    expected = scipy.sparse.csr_matrix(weight)
+    for name in ("data", "indices", "indptr"):
+        assert np.array_equal(getattr(csr, name), getattr(expected, name))
+    csr.check_format(full_check=True)
+    assert csr.has_canonical_format
+
+
 def test_look_up_tables_are_spared_and_not_shown_first():
     arrays = {"embeddings.weight": np.ones((50, 8), np.float32), "fc.weight": np.ones((4, 8), np.float32)}
     opened = open_bytes(npz(**arrays), "net.npz")
