@@ -95,143 +95,103 @@ def sort_entries(blk_ptr, out_index, block_out):
 
 
 @njit(cache=True)
-def _cut(blk_ptr, block, at_begin, at_end, entry_begin, entry_end):
-    """The entries of one block that belong to an item."""
-    begin, end = blk_ptr[block], blk_ptr[block + 1]
-    return begin + (entry_begin if at_begin else 0), (begin + entry_end if at_end else end)
-
-
-@njit(cache=True)
-def _emit_segments(segments, count, order, out_index, base, begin, end, rows, every_row, fill):
-    """Write the segments of a visit (if `fill`), all rows if `every_row`; return the new count."""
-    expected = 0
-    entry = begin
-    while entry < end:
-        row = np.int64(out_index[base + order[entry]] if order.size else out_index[entry])
-        length = 1
-        while entry + length < end and length < _LONGEST:
-            at = entry + length
-            if row != (out_index[base + order[at]] if order.size else out_index[at]):
-                break
-            length += 1
-        if every_row:
-            while expected < row:
-                if fill:
-                    segments[count, 0] = expected
-                    segments[count, 1] = 0
-                expected += 1
-                count += 1
-        if fill:
-            segments[count, 0] = row
-            segments[count, 1] = length
-        count += 1
-        expected = row + 1
-        entry += length
-    if every_row:
-        while expected < rows:
+def _emit_segments(fill, visits, rows, ends, out_index, order, segments, first_segment):
+    """Find the segments of each visit: count them into `first_segment`, or (if `fill`) write them."""
+    count = 0
+    for number in range(visits.shape[0]):
+        entry, end, base = visits[number, V_ENTRY], ends[number], visits[number, V_BASE]
+        every_row = visits[number, V_FLAGS] & FIRST
+        expected = 0  # the next row to name, if every row is named
+        first_segment[number] = count
+        while entry < end or (every_row and expected < rows[number]):
+            row, length = np.int64(rows[number]), 0
+            if entry < end:
+                row = np.int64(out_index[base + order[entry]] if order.size else out_index[entry])
+            if every_row and expected < row:
+                row = expected  # without entries
+            else:
+                length = 1
+                while entry + length < end and length < _LONGEST:
+                    at = entry + length
+                    if row != (out_index[base + order[at]] if order.size else out_index[at]):
+                        break
+                    length += 1
             if fill:
-                segments[count, 0] = expected
-                segments[count, 1] = 0
-            expected += 1
+                segments[count, 0] = row
+                segments[count, 1] = length
+            entry += length
+            expected = row + 1
             count += 1
-    return count
+    first_segment[visits.shape[0]] = count
 
 
-@njit(cache=True)
-def _walk_plan(
-    fill,
-    visits,
-    segments,
-    group_ptr,
-    worker_group,
-    sizes,
-    blk_ptr,
-    out_index,
-    order,
-    items,
-    worker_ptr,
-    geometry,
-):
-    """Count (or, if `fill`, write) groups, visits and segments; `sizes` receives the counts."""
-    unit, block_begin, block_end, entry_begin, entry_end, slot = items
-    rows_out, block_out, block_in, unit_step, block_step, group_rows = geometry
-    n_visits, n_segments, n_groups, most_rows = 0, 0, 0, 0
+def _group_items(rows, worker_ptr, group_rows):
+    """Cut each worker's items into groups of at most `group_rows` output rows (but at least one item).
+
+    Returns
+    -------
+    group, local : int64[items]
+        Group of each item, and its first row inside the group.
+    worker_group : int64[workers + 1]
+        Groups of each worker.
+    most_rows : int
+        Rows of the largest group.
+    """
+    group, local = np.zeros(rows.size, np.int64), np.zeros(rows.size, np.int64)
+    worker_group = np.zeros(worker_ptr.size, np.int64)
+    groups, most_rows = 0, 0
     for worker in range(worker_ptr.size - 1):
-        item = worker_ptr[worker]
-        while item < worker_ptr[worker + 1]:
-            last, rows_of_group = item, np.int64(0)
-            j_begin, j_end = np.int64(2**62), np.int64(0)
-            while last < worker_ptr[worker + 1]:
-                rows = min(block_out, rows_out - unit[last] * block_out)
-                if last > item and rows_of_group + rows > group_rows:
-                    break
-                rows_of_group += rows
-                if block_begin[last] < block_end[last]:
-                    j_begin, j_end = min(j_begin, block_begin[last]), max(j_end, block_end[last])
-                last += 1
-            most_rows = max(most_rows, rows_of_group)
-            for j in range(min(j_begin, j_end) - 1, j_end):
-                # Position j_begin - 1 is before all blocks: items without any block clear their rows there.
-                before_all = j < j_begin
-                local = 0
-                for i in range(item, last):
-                    rows = min(block_out, rows_out - unit[i] * block_out)
-                    nothing = block_begin[i] == block_end[i]
-                    begin, end, base = np.int64(0), np.int64(0), np.int64(0)
-                    inside = not before_all and block_begin[i] <= j < block_end[i]
-                    if inside:
-                        block = unit[i] * unit_step + j * block_step
-                        base = blk_ptr[block]
-                        begin, end = _cut(
-                            blk_ptr,
-                            block,
-                            j == block_begin[i],
-                            j == block_end[i] - 1,
-                            entry_begin[i],
-                            entry_end[i],
-                        )
-                    opening = (inside and j == block_begin[i]) or (before_all and nothing)
-                    # A row of more entries than a segment can hold takes several: clear first, then only add.
-                    clear_alone = opening and inside and block_in > _LONGEST
-                    for part in range(2 if clear_alone else 1):
-                        clearing = clear_alone and part == 0
-                        first = opening and part == 0
-                        if not first and begin == end:
-                            continue
-                        before = n_segments
-                        n_segments = _emit_segments(
-                            segments,
-                            n_segments,
-                            order,
-                            out_index,
-                            base,
-                            begin,
-                            begin if clearing else end,
-                            rows,
-                            first,
-                            fill,
-                        )
-                        if fill:
-                            visit = visits[n_visits]
-                            visit[V_BLOCK] = -1 if begin == end or clearing else j
-                            visit[V_ROW] = (slot[i] if slot[i] >= 0 else unit[i]) * block_out
-                            visit[V_FLAGS] = (
-                                (i << ITEM_SHIFT) | (FIRST if first else 0) | (PARTIAL if slot[i] >= 0 else 0)
-                            )
-                            visit[V_LOCAL] = local
-                            visit[V_ENTRY] = begin
-                            visit[V_BASE] = base
-                            visit[V_SEGMENT] = before
-                            visit[V_SEGMENTS] = n_segments - before
-                        n_visits += 1
-                    local += rows
-            n_groups += 1
-            if fill:
-                group_ptr[n_groups] = n_visits
-            item = last
-        if fill:
-            worker_group[worker + 1] = n_groups
-    sizes[:] = (n_visits, n_segments, n_groups, most_rows)
+        filled = 0
+        for item in range(worker_ptr[worker], worker_ptr[worker + 1]):
+            if item == worker_ptr[worker] or filled + rows[item] > group_rows:
+                groups, filled = groups + 1, 0
+            group[item], local[item] = groups - 1, filled
+            filled += rows[item]
+            most_rows = max(most_rows, filled)
+        worker_group[worker + 1] = groups
+    return group, local, worker_group, most_rows
+
+
+def _list_visits(blk_ptr, items, geometry, group, local):
+    """All visits, sorted by group, block and item, with the end of their entries and their items.
+
+    Segments are still missing.
+    """
+    unit, block_begin, block_end, entry_begin, entry_end, slot = items
+    _, block_out, block_in, unit_step, block_step, _ = geometry
+    blocks = np.maximum(block_end - block_begin, 1)  # an item without blocks has one visit, to clear its rows
+    item = np.repeat(np.arange(unit.size), blocks)
+    step = np.arange(item.size) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+    inside = (block_end > block_begin)[item]
+    j = np.where(inside, block_begin[item] + step, 0)
+    block = np.where(inside, unit[item] * unit_step + j * block_step, 0)
+    base = np.where(inside, blk_ptr[block], 0)
+    begin = base + np.where(inside & (step == 0), entry_begin[item], 0)
+    after = blk_ptr[np.minimum(block + 1, blk_ptr.size - 1)]
+    end = np.where(j == block_end[item] - 1, base + entry_end[item], after)
+    end = np.where(inside, end, begin)
+    first = step == 0
+    kept = np.flatnonzero(first | (begin < end))
+    part = np.zeros(kept.size, np.int64)
+    if block_in > _LONGEST:
+        # A row may have more entries than a segment holds, so it takes several: clear first, then only add.
+        adding = kept[first[kept] & (begin[kept] < end[kept])]
+        kept, part = np.append(kept, adding), np.append(part, np.ones(adding.size, np.int64))
+    clears_alone = first[kept] & (part == 0) & (block_in > _LONGEST)
+    ends = np.where(clears_alone, begin[kept], end[kept])
+    first = first[kept] & (part == 0)
+    item, j, begin, base = item[kept], j[kept], begin[kept], base[kept]
+    visits = np.zeros((kept.size, VISIT_FIELDS), np.int64)
+    visits[:, V_BLOCK] = np.where(begin < ends, j, -1)
+    visits[:, V_ROW] = np.where(slot >= 0, slot, unit)[item] * block_out
+    visits[:, V_FLAGS] = (
+        (item << ITEM_SHIFT) | np.where(first, FIRST, 0) | np.where(slot >= 0, PARTIAL, 0)[item]
+    )
+    visits[:, V_LOCAL] = local[item]
+    visits[:, V_ENTRY] = begin
+    visits[:, V_BASE] = base
+    sequence = np.lexsort((part, item, j, group[item]))
+    return visits[sequence], ends[sequence], item[sequence]
 
 
 def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
@@ -265,15 +225,15 @@ def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
     most_rows : int
         Output rows of the largest group.
     """
-    sizes = np.zeros(4, np.int64)
-    visits = np.empty((0, VISIT_FIELDS), np.int64)
-    segments = np.empty((0, 2), np.uint16)
-    group_ptr = np.zeros(1, np.int64)
-    worker_group = np.zeros(worker_ptr.size, np.int64)
-    rest = (sizes, blk_ptr, out_index, order, items, worker_ptr, geometry)
-    _walk_plan(False, visits, segments, group_ptr, worker_group, *rest)
-    visits = np.empty((sizes[0], VISIT_FIELDS), np.int64)
-    segments = np.empty((sizes[1], 2), np.uint16)
-    group_ptr = np.zeros(sizes[2] + 1, np.int64)
-    _walk_plan(True, visits, segments, group_ptr, worker_group, *rest)
-    return visits, segments, group_ptr, worker_group, int(sizes[3])
+    rows = np.minimum(geometry[1], geometry[0] - items[0] * geometry[1])
+    group, local, worker_group, most_rows = _group_items(rows, worker_ptr, geometry[5])
+    visits, ends, item = _list_visits(blk_ptr, items, geometry, group, local)
+    group_ptr = np.searchsorted(group[item], np.arange(worker_group[-1] + 1))
+    first_segment = np.empty(visits.shape[0] + 1, np.int64)
+    rest = (visits, rows[item], ends, out_index, order)
+    _emit_segments(False, *rest, np.empty((0, 2), np.uint16), first_segment)
+    segments = np.empty((first_segment[-1], 2), np.uint16)
+    _emit_segments(True, *rest, segments, first_segment)
+    visits[:, V_SEGMENT] = first_segment[:-1]
+    visits[:, V_SEGMENTS] = np.diff(first_segment)
+    return visits, segments, group_ptr.astype(np.int64), worker_group, int(most_rows)
