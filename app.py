@@ -2,7 +2,10 @@
 
 import streamlit as st
 
-st.set_page_config(page_title="csbviz", page_icon="csbviz/ui/assets/icon.svg", layout="wide")
+ICON = "csbviz/ui/assets/icon.svg"
+
+st.set_page_config(page_title="csbviz", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
 
 PAGES = "csbviz/ui/pages"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -113,8 +112,3 @@ def settled(tab) -> None:
     tab.wait_for_timeout(150)  # the browser needs a moment to tell the server of a click
     tab.wait_for_selector('[data-test-script-state="notRunning"]')
     tab.wait_for_timeout(350)
-
-
-def in_ci() -> bool:
-    """True where a missing browser is a fault and not a reason to skip."""
-    return os.environ.get("CI") == "true"

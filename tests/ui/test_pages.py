@@ -1,11 +1,13 @@
 """Every page draws with the sample model, follows the selection, and survives bad input."""
 
+import dataclasses
 import json
 import pickle
 
 import numpy as np
 import pytest
 
+from csbviz.ui import data
 from tests.ui.conftest import App, matrix_bytes, weights_bytes
 
 MTX = b"%%MatrixMarket matrix coordinate real general\n"
@@ -196,6 +198,20 @@ def test_names_from_files_are_never_markup(app):
                 assert "<b>" not in element.value
         for figure in figures(test):
             assert "<img" not in json.dumps(figure["layout"])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_without_any_model_a_page_says_what_to_do(app, page, monkeypatch):
+    missing = tuple(
+        dataclasses.replace(sample, available=False, reason="not here") for sample in data.samples()
+    )
+    monkeypatch.setattr(data, "samples", lambda: missing)
+    test = app.open(page)
+    assert "No model is open" in [subheader.value for subheader in test.subheader]
+    if page == "model":
+        assert "not here" in app.words
+        app.upload("tiny.npz", matrix_bytes())
+        assert "300 × 200 weights" in app.words
 
 
 def bad_files() -> dict[str, tuple[str, bytes]]:

@@ -43,8 +43,8 @@ def open_page(title: str, lead: str, before: Callable[[], None] | None = None) -
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.header(title, anchor=False, width="content")
         st.markdown(f":gray[{lead}]", width="stretch")
-    for sentence in state.notes():
-        st.warning(escape(sentence), icon=":material/link_off:")
+    if sentences := state.notes():
+        st.warning("  \n".join(map(escape, sentences)), icon=":material/info:")
     if before:
         before()
     warm.start()

@@ -25,6 +25,8 @@ def sample_card(sample: Any) -> None:
         st.markdown(f"**{escape(sample.title)}**")
         st.caption(escape(sample.description))
         st.caption(f"{escape(sample.origin)} · {escape(sample.licence)}")
+        if sample.accuracy:
+            st.caption(f"Accuracy: {escape(sample.accuracy)}")
         if not sample.available:
             st.caption(f":material/info: {escape(sample.reason)}")
         st.button(
