@@ -15,7 +15,7 @@ __all__ = ["open_page"]
 
 _STYLE = f"""
 <style>
-.stMainBlockContainer {{padding: 4rem 1.75rem 3rem; max-width: 1600px;}}
+.stMainBlockContainer {{padding: 4.3rem 1.75rem 3rem; max-width: 1600px;}}
 .stMainBlockContainer h2 {{padding: 0;}}
 .st-key-selection {{padding: 0.4rem 0.9rem;}}
 [class*="st-key-controls"] {{row-gap: 0.5rem; column-gap: 2.25rem;}}
