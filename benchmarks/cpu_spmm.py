@@ -218,11 +218,20 @@ def machine(args) -> dict:
         "processors": cpu_count(),
         "threads": args.threads,
         "scipy_threads": 1,
-        "threading_layer": numba.threading_layer(),
+        "threading_layer": _threading_layer(),
         "load_average_at_end": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": {m.__name__: m.__version__ for m in (np, scipy, torch, numba)}
         | {"python": platform.python_version()},
     }
+
+
+def _threading_layer() -> str | None:
+    import numba
+
+    try:
+        return numba.threading_layer()
+    except ValueError:  # every product was so small that one thread ran it
+        return None
 
 
 def _read(path) -> str:

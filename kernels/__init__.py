@@ -1,0 +1,1 @@
+"""The kernels themselves, without any import of csbviz: `cpu` in Numba, `cuda` as CUDA C++ text."""

@@ -11,6 +11,8 @@ module), for `read` a scalar of the wanted type.
 
 from __future__ import annotations
 
+import sys
+
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import PrimitiveModel, register_default
@@ -22,6 +24,7 @@ __all__ = [
     "element_bytes",
     "prefetch",
     "read",
+    "read_two",
     "vector_add",
     "vector_bytes",
     "vector_fma",
@@ -155,6 +158,24 @@ def read(typingctx, address, witness):
         return builder.load(pointer, align=witness.bitwidth // 8)
 
     return witness(types.int64, witness), codegen
+
+
+@intrinsic
+def read_two(typingctx, pointer, at):
+    """``pointer[at]`` and ``pointer[at + 1]``, unsigned integers, with one access to memory."""
+    width = pointer.dtype.bitwidth
+    pair = types.UniTuple(types.int64, 2)
+
+    def codegen(context, builder, signature, args):
+        both = ir.IntType(2 * width)
+        address = builder.bitcast(builder.gep(args[0], [args[1]]), both.as_pointer())
+        word = builder.load(address, align=width // 8)
+        low = builder.zext(builder.trunc(word, ir.IntType(width)), _WORD)
+        high = builder.zext(builder.trunc(builder.lshr(word, both(width)), ir.IntType(width)), _WORD)
+        numbers = (low, high) if sys.byteorder == "little" else (high, low)
+        return context.make_tuple(builder, signature.return_type, numbers)
+
+    return pair(pointer, types.int64), codegen
 
 
 @intrinsic

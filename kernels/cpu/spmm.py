@@ -45,6 +45,7 @@ from .simd import (
     element_bytes,
     prefetch,
     read,
+    read_two,
     vector_add,
     vector_bytes,
     vector_fma,
@@ -92,6 +93,22 @@ def _stored_position_in(order, base, entry):
     if order is types.voidptr:
         return lambda order, base, entry: entry
     return lambda order, base, entry: base + np.int64(order[entry])
+
+
+def _two_stored_positions(order, base, entry):
+    """Where the entries visited as numbers `entry` and `entry + 1` are stored."""
+
+
+@overload(_two_stored_positions)
+def _two_stored_positions_in(order, base, entry):
+    if order is types.voidptr:
+        return lambda order, base, entry: (entry, entry + 1)
+
+    def positions(order, base, entry):
+        first, second = read_two(order, entry)
+        return base + first, base + second
+
+    return positions
 
 
 @njit
@@ -203,12 +220,11 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
                 entry += 1
             other = vector_zero(witness)
             while entry < end:
-                p = _stored_position(order, base, entry)
+                p, q = _two_stored_positions(order, base, entry)
                 b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
                 total = vector_fma(values[p], b, total)
-                p = _stored_position(order, base, entry + 1)
-                b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
-                other = vector_fma(values[p], b, other)
+                b = vector_load(slice_of_b + (np.int64(index[q]) & mask) * row_step, witness)
+                other = vector_fma(values[q], b, other)
                 entry += 2
             vector_store(row, vector_add(total, other))
             if ahead < ahead_end:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from csbviz.balance import STRATEGIES, make_plan
 from csbviz.errors import MatrixError, OptionError
-from csbviz.formats import CSBMatrix
+from csbviz.formats import CSBMatrix, load_matrix
 from csbviz.ops import csb_cpu
 from csbviz.ops.registry import OPS
 
@@ -112,6 +112,15 @@ def test_automatic_tile(op, n):
     S = random_matrix(200, 300, 0.1, 1)
     prepared = check(S, CSBMatrix.from_scipy(S, 64), op, n)
     assert prepared.params["tile_n"] == csb_cpu.default_tile(n, 4, csb_cpu.lanes_at_most(4))
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_real_pruned_layers(op, dlmc):
+    files = sorted(dlmc.rglob("*.smtx*"))[::9]
+    assert files
+    for file in files:
+        S = load_matrix(file).astype(np.float32)
+        check(S, CSBMatrix.from_scipy(S), op, 64)
 
 
 @pytest.mark.parametrize("op", OPS)
