@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import text
-from .theme import look
+from .theme import format_color, look
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -33,6 +33,9 @@ MAX_TARGETS = 4096
 
 MIN_BLOCK_PIXELS = 4
 """Blocks smaller than this on the screen get no borders: they would cover the data."""
+
+_ROOMY_PIXELS = 24
+"""From this side of a block on the screen its borders are drawn in full strength."""
 
 WIDEST, TALLEST = 900, 480
 """Most pixels of a picture across and down."""
@@ -145,22 +148,29 @@ def add_grid(
     rows: tuple[float, float],
     cols: tuple[float, float],
     dark: bool,
+    block_pixels: float,
 ) -> None:
-    """Draw borders at the edges given, from end to end of the window (all in plot coordinates)."""
+    """Draw borders at the edges given, from end to end of the window (all in plot coordinates).
+
+    The lines are of CSB's colour on a line of the background, so that they show on any data; where blocks are
+    small (`block_pixels`, their shorter side on the screen) the lines are thin, so that the data shows too.
+    """
     across = [(cols[0], edge, cols[1], edge) for edge in row_edges.tolist()]
     down = [(edge, rows[0], edge, rows[1]) for edge in col_edges.tolist()]
     x, y = [], []
     for x0, y0, x1, y1 in across + down:
         x += [x0, x1, None]
         y += [y0, y1, None]
-    if x:
-        color = look(dark).muted
+    if not x:
+        return
+    share = min(1.0, block_pixels / _ROOMY_PIXELS)
+    for color, width in ((look(dark).background, 3.0 * share), (format_color("csb"), max(0.8, 1.4 * share))):
         fig.add_scatter(
             x=x,
             y=y,
             mode="lines",
-            line={"color": color, "width": 1},
-            opacity=0.55,
+            line={"color": color, "width": width},
+            opacity=max(0.75, 0.95 * share),
             hoverinfo="skip",
             showlegend=False,
         )

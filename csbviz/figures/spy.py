@@ -168,6 +168,7 @@ def plot_spy(info: SpyInfo, dark: bool = False, dragmode: str = "pan") -> go.Fig
             y_border,
             x_border,
             dark,
+            min(info.block_shape[0] * frame.row_pixels, info.block_shape[1] * frame.col_pixels),
         )
     if info.targets is not None:
         add_targets(fig, info.targets, frame, info.block_shape)
