@@ -44,6 +44,8 @@ class Served:
             "app.py",
             "--server.port",
             self.url.rsplit(":", 1)[1],
+            "--server.headless",
+            "true",
         ]
         with log.open("wb") as output:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
