@@ -61,7 +61,15 @@ def test_pins_satisfy_the_ranges_of_the_metadata():
 
 def foreign_packages(files) -> set[str]:
     """Packages that the files import and the project does not hold."""
-    own = {"csbviz", "kernels", "tests", "__future__", *(path.stem for path in files)}
+    own = {
+        "benchmarks",
+        "csbviz",
+        "kernels",
+        "sample_models",
+        "tests",
+        "__future__",
+        *(path.stem for path in files),
+    }
     return {
         PACKAGE_OF.get(found.top, found.top).replace("_", "-")
         for path in files
