@@ -34,14 +34,15 @@ def compile_source(
     options = [*COMPILE_OPTIONS, f"-arch={architecture}"]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     _, size = nvrtc.nvrtcGetProgramLogSize(program)
-    log = b" " * size
+    # NVRTC writes into these objects: they must be new ones, and b" " * 1 or bytes(1) would be a shared one.
+    log = bytes(size + 1)
     nvrtc.nvrtcGetProgramLog(program, log)
     ok = result == nvrtc.nvrtcResult.NVRTC_SUCCESS
     names, cubin = [], b""
     if ok:
         names = [nvrtc.nvrtcGetLoweredName(program, expression.encode())[1] for expression in expressions]
         _, size = nvrtc.nvrtcGetCUBINSize(program)
-        cubin = b" " * size
+        cubin = bytes(size + 1)
         nvrtc.nvrtcGetCUBIN(program, cubin)
     nvrtc.nvrtcDestroyProgram(program)
     # A kernel that compiles with a warning is not finished. NVRTC has no option that makes one an error.
