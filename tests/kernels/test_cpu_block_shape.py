@@ -11,9 +11,8 @@ from csbviz.formats import choose_block_shape
 from csbviz.ops.threads import cpu_count
 
 
-@example(
-    rows=16257, cols=32001, density=0.0, n=None, workers=126
-)  # 256 would suit the table, not the workers
+# A side of 256 would suit the table of pointers, but not so many workers.
+@example(rows=16257, cols=32001, density=0.0, n=None, workers=126)
 @given(
     rows=st.integers(0, 10**7),
     cols=st.integers(0, 10**7),
@@ -29,8 +28,8 @@ def test_rule(rows, cols, density, n, workers):
         assert side & (side - 1) == 0
         assert 16 <= side <= 32768
         assert side < 2 * max(extent, 16)
-    # No more block pointers than CSR has row pointers, unless the matrix is too small for it, or blocks twice as
-    # large would leave fewer block rows or block columns than workers.
+    # No more block pointers than CSR has row pointers, unless the matrix is too small for it, or blocks twice
+    # as large would leave fewer block rows or block columns than workers.
     blocks = -(-rows // shape[0]) * -(-cols // shape[1])
     fewest = min(rows / (2 * shape[0]), cols / (2 * shape[1]))
     assert blocks <= max(rows, cols) + 1 or min(shape) < 128 or fewest < (workers or cpu_count())
