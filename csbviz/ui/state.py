@@ -20,6 +20,7 @@ __all__ = ["bind", "enter", "notes", "say", "settings", "settle", "show", "sync_
 
 _SETTINGS = "csbviz.settings"
 _WRITTEN = "csbviz.query_written"
+_CHANGED = "csbviz.changed"
 _NOTES = "csbviz.notes"
 _PAGE = "csbviz.page"
 _IS_NEW = "csbviz.page_is_new"
@@ -57,6 +58,7 @@ def update(**changes: Any) -> None:
     changed = replace(current, **(dependent | changes))
     if changed != current:
         st.session_state[_SETTINGS] = changed
+        st.session_state[_CHANGED] = True
         st.session_state[_NOTES] = []
 
 
@@ -79,10 +81,15 @@ def notes() -> list[str]:
 
 
 def sync_url() -> None:
-    """Read the URL when somebody else changed it, else write the settings into it."""
+    """Read the URL when somebody else changed it, else write the settings into it.
+
+    A change that comes with this run wins over the URL: the browser sends the address that it has, and while a
+    slider is moved quickly that is still the one of a step before.
+    """
     shown = st.query_params.to_dict()
     written = st.session_state.get(_WRITTEN)
-    if shown and shown != written:
+    changed = st.session_state.pop(_CHANGED, False)
+    if shown and shown != written and not changed:
         found, sentences = from_query(shown)
         st.session_state[_SETTINGS] = found
         st.session_state[_NOTES] = []

@@ -58,6 +58,30 @@ def test_pruning_shows_on_every_page_and_in_the_link(app):
     )
 
 
+def test_a_quick_slider_outruns_the_address(app):
+    """While a slider moves quickly, the browser still sends the address of a step before."""
+    test = app.open("prune")
+    before = app.query()
+    test.slider(key="w.sparsity").set_value(89.5)
+    app.run()
+    test.query_params.clear()
+    for name, value in before.items():
+        test.query_params[name] = value
+    test.slider(key="w.sparsity").set_value(89.0)
+    app.run()
+    assert test.slider(key="w.sparsity").value == 89.0
+    assert app.query()["sparsity"] == "89"
+
+
+def test_an_address_that_was_edited_is_read(app):
+    test = app.open("prune")
+    test.slider(key="w.sparsity").set_value(80.0)
+    app.run()
+    test.query_params["sparsity"] = "70"
+    app.run()
+    assert test.slider(key="w.sparsity").value == 70.0
+
+
 def test_a_locked_layer_keeps_its_weights(app):
     test = app.open("prune")
     test.multiselect(key="w.locked").set_value(["conv1.weight"])
