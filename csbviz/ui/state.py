@@ -83,8 +83,8 @@ def notes() -> list[str]:
 def sync_url() -> None:
     """Read the URL when somebody else changed it, else write the settings into it.
 
-    A change that comes with this run wins over the URL: the browser sends the address that it has, and while a
-    slider is moved quickly that is still the one of a step before.
+    A change that comes with this run wins over the URL: the browser sends the address that it has, and while
+    a slider is moved quickly that is still the one of a step before.
     """
     shown = st.query_params.to_dict()
     written = st.session_state.get(_WRITTEN)
