@@ -14,6 +14,9 @@ _EVEN = 0.05
 _LAUNCH_US = {"cpu": 8.0, "cuda": 4.0}
 """Below about this many microseconds a product is mostly the cost of starting threads or a kernel."""
 
+_UNEVEN = 1.15
+"""From this share of the average on, the busiest worker's load is worth a sentence."""
+
 _OP_NAMES = {"A@B": "A·B", "A.T@B": "Aᵀ·B"}
 
 
@@ -25,6 +28,8 @@ class CaseVerdict:
     ----------
     winner : str
         "csb", "csr" or "dense": the format of the fastest verified kernel.
+    level : tuple of str
+        The other formats whose time is so close to the winner's that one run cannot tell them apart.
     break_even : float or None
         Sparsity at which CSB and dense would take the same time if CSB's time stayed proportional to its
         nonzeros, within one run; None without both.
@@ -38,6 +43,7 @@ class CaseVerdict:
     dense_us: float | None
     break_even: float | None
     reason: str
+    level: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ class _Best:
     csr: Record | None
     csr_copy: Record | None
     dense: Record | None
+    rougher: Record | None
+    """The fastest dense kernel of another precision, such as TF32; named, but not compared with."""
 
 
 def verdict(records: list[Record]) -> Verdict:
@@ -101,8 +109,9 @@ def verdict(records: list[Record]) -> Verdict:
             headline[case.op] = (best, case)
     parts = [_compare(best, case) for best, case in headline.values()]
     record = next(iter(headline.values()))[0].csb
+    ns = " and ".join(str(n) for n in sorted({case.n for _, case in headline.values()}))
     where = (
-        f"({record.m} x {record.k}, {record.sparsity:.1%} sparse, N = {record.n}, {record.dtype}, "
+        f"({record.m} × {record.k}, {_share(record.sparsity, 1)} sparse, N = {ns}, {record.dtype}, "
         f"{record.mode}, {record.device_name})"
     )
     reasons = [f"{_OP_NAMES[case.op]}: {case.reason}" for _, case in headline.values()]
@@ -126,7 +135,14 @@ def _fastest(records: list[Record], format_name: str, copies: int | None = None)
 def _best(group: list[Record]) -> _Best:
     csb = _fastest(group, "csb")
     peers = [record for record in group if csb is None or record.precision == csb.precision]
-    return _Best(csb, _fastest(peers, "csr", 1), _fastest(peers, "csr", 2), _fastest(peers, "dense"))
+    others = [record for record in group if csb is not None and record.precision != csb.precision]
+    return _Best(
+        csb,
+        _fastest(peers, "csr", 1),
+        _fastest(peers, "csr", 2),
+        _fastest(peers, "dense"),
+        _fastest(others, "dense"),
+    )
 
 
 def _time(record: Record | None) -> float | None:
@@ -135,10 +151,12 @@ def _time(record: Record | None) -> float | None:
 
 def _judge(best: _Best) -> CaseVerdict:
     csb = best.csb
-    ranked = [record for record in (csb, best.csr, best.dense) if record]
-    winner = min(ranked, key=lambda record: record.median_us).format
+    ranked = sorted(
+        (record for record in (csb, best.csr, best.dense) if record), key=lambda record: record.median_us
+    )
+    winner = ranked[0].format
     break_even = None
-    if best.dense:
+    if best.dense and csb.nnz:
         density = 1.0 - csb.sparsity
         break_even = max(0.0, 1.0 - density * best.dense.median_us / csb.median_us)
     return CaseVerdict(
@@ -150,16 +168,27 @@ def _judge(best: _Best) -> CaseVerdict:
         _time(best.dense),
         break_even,
         _reason(best, winner, break_even),
+        tuple(record.format for record in ranked[1:] if _level(record, ranked[0])),
     )
 
 
+def _level(one: Record, other: Record) -> bool:
+    """Whether two times are too close for one run to tell them apart."""
+    return abs(one.median_us / other.median_us - 1.0) <= _EVEN
+
+
 def _ratio(value: float) -> str:
-    return f"{value:.1f}x" if value < 9.95 else f"{value:.0f}x"
+    return f"{value:.1f}×" if value < 9.95 else f"{value:.0f}×"
 
 
-def _ratio_phrase(ratio: float, peer: str) -> str:
-    if abs(ratio - 1.0) <= _EVEN:
+def _share(value: float, digits: int = 0) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def _ratio_phrase(record: Record, csb: Record, peer: str) -> str:
+    if _level(record, csb):
         return f"as fast as {peer}"
+    ratio = record.median_us / csb.median_us
     if ratio > 1.0:
         return f"{_ratio(ratio)} faster than {peer}"
     return f"{_ratio(1.0 / ratio)} slower than {peer}"
@@ -168,29 +197,37 @@ def _ratio_phrase(ratio: float, peer: str) -> str:
 def _compare(best: _Best, case: CaseVerdict) -> str:
     phrases = []
     if best.csr:
-        phrases.append(_ratio_phrase(best.csr.median_us / best.csb.median_us, "CSR"))
+        phrases.append(_ratio_phrase(best.csr, best.csb, "CSR"))
     if best.dense:
-        phrases.append(_ratio_phrase(best.dense.median_us / best.csb.median_us, "dense"))
+        phrases.append(_ratio_phrase(best.dense, best.csb, "dense"))
     return f"for {_OP_NAMES[case.op]} CSB is {' and '.join(phrases)}"
 
 
 def _reason(best: _Best, winner: str, break_even: float | None) -> str:
+    """Why the winner wins, and what else a reader must know to read the comparison rightly."""
+    csb, csr = best.csb, best.csr
     sentences = [_why(best, winner, break_even)]
+    if csr and csr.threads == 1 and (csb.threads or 1) > 1:
+        sentences.append(f"The fastest CSR here, {csr.title}, has one thread.")
     if best.csr_copy:
-        ratio = best.csr_copy.median_us / best.csb.median_us
+        peer = f"CSR with a second, transposed copy ({_ratio(best.csr_copy.bytes / csb.bytes)} the bytes)"
+        sentences.append(f"CSB is {_ratio_phrase(best.csr_copy, csb, peer)}.")
+    if best.rougher and best.rougher.median_us < csb.median_us and not _level(best.rougher, csb):
         sentences.append(
-            f"Against CSR that keeps a second, transposed copy "
-            f"({best.csr_copy.bytes / best.csb.bytes:.1f}x the bytes) CSB is {_ratio_phrase(ratio, 'it')}."
+            f"Dense in {best.rougher.precision.upper()}, which is less exact, is "
+            f"{_ratio(csb.median_us / best.rougher.median_us)} faster than CSB."
         )
     return " ".join(sentences)
 
 
 def _why(best: _Best, winner: str, break_even: float | None) -> str:
     csb = best.csb
+    if not csb.nnz:
+        return "the matrix holds no nonzero, so CSB and CSR have nothing to multiply."
     if csb.median_us < _LAUNCH_US[csb.device]:
         return (
             f"the product holds only {csb.nnz * csb.n:,} multiply-adds and takes {csb.median_us:.2g} µs, "
-            "most of which is the cost of starting it, so the storage format hardly matters."
+            "most of which is the cost of starting it: this compares the starts more than the formats."
         )
     if winner == "dense":
         return _why_dense(best, break_even)
@@ -199,35 +236,48 @@ def _why(best: _Best, winner: str, break_even: float | None) -> str:
     return _why_csb(best, break_even)
 
 
-def _rates(best: _Best) -> tuple[float, float]:
-    """Multiply-adds a microsecond that CSB and dense reach; dense also multiplies the zeros."""
-    csb, dense = best.csb, best.dense
-    return csb.nnz * csb.n / csb.median_us, dense.m * dense.k * dense.n / dense.median_us
+def _rate(record: Record) -> float:
+    """Multiply-adds a microsecond; dense also multiplies the zeros."""
+    entries = record.m * record.k if record.format == "dense" else record.nnz
+    return entries * record.n / record.median_us
 
 
 def _why_dense(best: _Best, break_even: float | None) -> str:
-    sparse_rate, dense_rate = _rates(best)
-    skipped = 1.0 / max(1.0 - best.csb.sparsity, 1e-12)
+    sparse_rate, dense_rate = _rate(best.csb), _rate(best.dense)
+    skipped = 1.0 / (1.0 - best.csb.sparsity)
+    many = f"{_ratio(skipped)} as many" if skipped >= 1.05 else "as many"
     text = (
-        f"dense multiplies {skipped:.1f}x as many numbers, but {dense_rate / sparse_rate:.1f}x as many a "
+        f"dense multiplies {many} numbers, but {_ratio(dense_rate / sparse_rate)} as many a "
         f"second ({2e-3 * dense_rate:,.0f} against {2e-3 * sparse_rate:,.0f} GFLOP/s)"
     )
-    if break_even is not None and break_even < 1.0:
-        text += f"; at these rates CSB wins from about {break_even:.0%} sparsity"
+    if break_even is not None and break_even < 0.9995:
+        digits = 1 if break_even > 0.99 else 0
+        text += f"; at these rates CSB wins from about {_share(break_even, digits)} sparsity"
     return text + "." + _imbalance_hint(best.csb)
 
 
 def _why_csr(best: _Best) -> str:
     csb, csr = best.csb, best.csr
     hint = _imbalance_hint(csb)
-    if hint:
-        return f"CSB's work is shared unevenly.{hint}"
+    if _level(csb, csr):
+        return _level_with_csr(best) + "." + hint
+    if hint and csb.imbalance >= csb.median_us / csr.median_us:
+        return f"CSB's work is shared unevenly, which explains the difference.{hint}"
     per_block = csb.nnz / max(1, _blocks(csb))
     rows, cols = csb.block_shape
+    bytes_ratio = csr.bytes / csb.bytes
+    though = "though it reads" if bytes_ratio > 1.0 else "and reads"
     return (
-        f"a {rows}x{cols} block holds {per_block:.0f} nonzeros on average and a loaded row of B serves "
-        f"{_reuse(csb):.1f} of them, which does not pay for walking the blocks here: CSR reads "
-        f"{csr.bytes / csb.bytes:.1f}x the bytes of CSB and is still faster."
+        f"a {rows} × {cols} block holds {per_block:.0f} nonzeros on average, of which about "
+        f"{_reuse(csb):.1f} share a row of B: that does not pay for walking the blocks here. "
+        f"CSR is faster {though} {_ratio(bytes_ratio)} the bytes of CSB.{hint}"
+    )
+
+
+def _level_with_csr(best: _Best) -> str:
+    return (
+        f"CSB and CSR are within {_share(_EVEN)} of each other, which one run cannot tell apart; CSB reads "
+        f"{_ratio(best.csb.bytes / best.csr.bytes)} the bytes of CSR"
     )
 
 
@@ -235,30 +285,39 @@ def _why_csb(best: _Best, break_even: float | None) -> str:
     csb = best.csb
     reasons = []
     if best.csr:
-        reuse = _reuse(csb)
-        reasons.append(
-            f"a row of B that was loaded serves {reuse:.1f} nonzeros of a block, and a nonzero costs "
-            f"{csb.bytes / max(csb.nnz, 1):.1f} bytes against {best.csr.bytes / max(csb.nnz, 1):.1f} in CSR"
-        )
+        reasons.append(_level_with_csr(best) if _level(best.csr, csb) else _ahead_of_csr(csb, best.csr))
     if best.dense:
-        sparse_rate, dense_rate = _rates(best)
-        skipped = 1.0 / max(1.0 - csb.sparsity, 1e-12)
-        text = (
-            f"it skips all but one in {skipped:.1f} multiplications and does the rest at "
-            f"{sparse_rate / dense_rate:.0%} of the dense rate"
-        )
+        rate = _share(_rate(csb) / _rate(best.dense))
+        skipped = 1.0 / (1.0 - csb.sparsity)
+        if skipped >= 1.05:
+            text = f"it skips all but one in {skipped:.1f} multiplications and does the rest at {rate}"
+        else:
+            text = f"it multiplies as many numbers as dense, at {rate}"
+        text += " of the dense rate"
         if break_even:
-            text += f" (dense would win below about {break_even:.0%} sparsity)"
+            text += f" (at these rates dense would win below about {_share(break_even)} sparsity)"
         reasons.append(text)
     return "; ".join(reasons) + "." + _imbalance_hint(csb)
 
 
+def _ahead_of_csr(csb: Record, csr: Record) -> str:
+    """What speaks for CSB by the numbers: rows of B that are shared, and bytes where they are fewer."""
+    per_csb, per_csr = csb.bytes / csb.nnz, csr.bytes / csr.nnz
+    cost = f"a nonzero costs {per_csb:.1f} bytes against {per_csr:.1f} in CSR"
+    reuse = _reuse(csb)
+    if reuse >= 1.1:
+        shared = f"about {reuse:.1f} nonzeros of a block share a row of B, which CSR fetches for each of them"
+        return f"{shared}, {'and' if per_csb < per_csr else 'though'} {cost}"
+    rates = f"it does {2e-3 * _rate(csb):,.0f} GFLOP/s against {2e-3 * _rate(csr):,.0f} of CSR"
+    return f"{rates}, {'and' if per_csb < per_csr else 'though'} {cost}"
+
+
 def _imbalance_hint(csb: Record) -> str:
-    if csb.imbalance is None or csb.imbalance < 1.15:
+    if csb.imbalance is None or csb.imbalance < _UNEVEN:
         return ""
     return (
-        f" The busiest thread has {csb.imbalance:.2f}x the average work, so the others wait up to "
-        f"{1 - 1 / csb.imbalance:.0%} of the time."
+        f" The busiest thread has {csb.imbalance:.2f}× the average work, so the threads stand idle for about "
+        f"{_share(1 - 1 / csb.imbalance)} of the time."
     )
 
 
@@ -268,9 +327,13 @@ def _blocks(record: Record) -> int:
 
 
 def _reuse(record: Record) -> float:
-    """Nonzeros that share a row of B inside a block: βd / (1 - (1-d)^β), β along the output."""
+    """Nonzeros that share a row of B inside a block: βd / (1 - (1-d)^β), β along the output.
+
+    That is the mean over the rows of B that a block needs at all, were the nonzeros spread evenly.
+    """
     density = 1.0 - record.sparsity
-    beta = record.block_shape[0 if record.op == "A@B" else 1]
+    rows, cols = record.block_shape
+    beta = min(rows, record.m) if record.op == "A@B" else min(cols, record.k)
     if density <= 0.0:
         return 0.0
     return beta * density / (1.0 - (1.0 - density) ** beta)

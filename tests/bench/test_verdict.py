@@ -36,9 +36,9 @@ def record(kernel, fmt, us, *, op="A@B", n=128, status="ok", **changes):
 
 def test_csb_wins_and_says_by_how_much():
     judged = verdict([record("csb", "csb", 200.0), record("mkl", "csr", 500.0), record("mm", "dense", 800.0)])
-    assert "2.5x faster than CSR" in judged.sentence
-    assert "4.0x faster than dense" in judged.sentence
-    assert "90.0% sparse" in judged.sentence
+    assert "2.5× faster than CSR" in judged.sentence
+    assert "4.0× faster than dense" in judged.sentence
+    assert "90.0 % sparse" in judged.sentence
     assert judged.cases[0].winner == "csb"
     assert "6.1 bytes against 8.1 in CSR" in judged.reason
 
@@ -49,11 +49,11 @@ def test_other_measurements_change_sentence_and_reason():
     assert slow.sentence != fast.sentence
     assert slow.reason != fast.reason
     assert slow.cases[0].winner == "dense"
-    assert "4.0x slower than dense" in slow.sentence
+    assert "4.0× slower than dense" in slow.sentence
     # At 400 us for 10 % density, 100 us are reached at 2.5 % density.
     assert slow.cases[0].break_even == pytest.approx(0.975, abs=1e-3)
-    assert "98% sparsity" in slow.reason
-    assert "10.0x as many numbers" in slow.reason
+    assert "98 % sparsity" in slow.reason
+    assert "10× as many numbers" in slow.reason
 
 
 def test_csr_wins_and_uneven_work_is_the_reason_when_it_is():
@@ -61,7 +61,7 @@ def test_csr_wins_and_uneven_work_is_the_reason_when_it_is():
     uneven = verdict([record("csb", "csb", 600.0, imbalance=1.8), record("mkl", "csr", 500.0)])
     assert even.cases[0].winner == uneven.cases[0].winner == "csr"
     assert "holds 410 nonzeros on average" in even.reason
-    assert "busiest thread has 1.80x the average work" in uneven.reason
+    assert "busiest thread has 1.80× the average work" in uneven.reason
 
 
 def test_tiny_products_are_launch_bound():
@@ -79,9 +79,9 @@ def test_both_operations_are_in_the_sentence_and_the_copy_is_named():
             record("copy", "csr", 300.0, op="A.T@B", copies=2, bytes=1_700_000),
         ]
     )
-    assert "For A·B CSB is 1.5x faster than CSR" in judged.sentence
-    assert "; for Aᵀ·B CSB is 100x faster than CSR" in judged.sentence
-    assert "a second, transposed copy (2.7x the bytes) CSB is 1.4x faster than it" in judged.reason
+    assert "For A·B CSB is 1.5× faster than CSR" in judged.sentence
+    assert "; for Aᵀ·B CSB is 100× faster than CSR" in judged.sentence
+    assert "CSB is 1.4× faster than CSR with a second, transposed copy (2.7× the bytes)." in judged.reason
 
 
 def test_the_largest_n_makes_the_headline():
@@ -93,8 +93,57 @@ def test_the_largest_n_makes_the_headline():
 
 
 def test_equal_times_are_called_equal():
-    judged = verdict([record("csb", "csb", 500.0), record("mkl", "csr", 510.0)])
-    assert "as fast as CSR" in judged.sentence
+    for csr in (490.0, 510.0):
+        judged = verdict(
+            [record("csb", "csb", 500.0), record("mkl", "csr", csr), record("mm", "dense", 900.0)]
+        )
+        assert "as fast as CSR" in judged.sentence
+        assert "within 5 % of each other" in judged.reason
+        assert "faster" not in judged.reason
+        (case,) = judged.cases
+        assert {case.winner, *case.level} == {"csb", "csr"}
+
+
+def test_uneven_work_is_the_whole_reason_only_when_it_is_as_large_as_the_gap():
+    judged = verdict([record("csb", "csb", 900.0, imbalance=1.2), record("mkl", "csr", 300.0)])
+    assert "explains the difference" not in judged.reason
+    assert "holds 410 nonzeros" in judged.reason
+    # Loads 1.2 and 0.8 of the average: one of two threads waits a third of the time, both a sixth on average.
+    assert "idle for about 17 % of the time" in judged.reason
+
+
+def test_more_bytes_do_not_speak_for_the_winner():
+    csr = record("mkl", "csr", 500.0)
+    assert "and a nonzero costs 6.1 bytes" in verdict([record("csb", "csb", 200.0), csr]).reason
+    heavy = verdict([record("csb", "csb", 200.0, bytes=943_722), csr])
+    assert "though a nonzero costs 9.0 bytes against 8.1 in CSR" in heavy.reason
+    lost = verdict([record("csb", "csb", 800.0, bytes=943_722), csr])
+    assert "CSR is faster and reads 0.9× the bytes" in lost.reason
+
+
+def test_a_faster_dense_product_of_less_precision_and_a_contender_of_one_thread_are_named():
+    judged = verdict(
+        [
+            record("csb", "csb", 200.0),
+            record("tf32", "dense", 100.0, precision="tf32"),
+            record("scipy", "csr", 400.0, threads=1),
+        ]
+    )
+    assert "Dense in TF32, which is less exact, is 2.0× faster than CSB." in judged.reason
+    assert "The fastest CSR here, scipy, has one thread." in judged.reason
+    alone = verdict([record("csb", "csb", 200.0, threads=1), record("scipy", "csr", 400.0, threads=1)])
+    assert "one thread" not in alone.reason
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 1.0])
+@pytest.mark.parametrize("dense", [50.0, 900.0])
+def test_full_and_empty_matrices_are_judged(sparsity, dense):
+    nnz = 0 if sparsity else 2048 * 512
+    changes = {"nnz": nnz, "sparsity": sparsity}
+    judged = verdict([record("csb", "csb", 200.0, **changes), record("mm", "dense", dense, **changes)])
+    assert ("holds no nonzero" in judged.reason) == (nnz == 0)
+    assert "1.0× as many" not in judged.reason
+    assert "one in 1.0" not in judged.reason
 
 
 def test_only_one_precision_class_is_compared():
@@ -105,7 +154,7 @@ def test_only_one_precision_class_is_compared():
             record("fp32", "dense", 400.0),
         ]
     )
-    assert "2.0x faster than dense" in judged.sentence
+    assert "2.0× faster than dense" in judged.sentence
 
 
 def test_a_wrong_result_is_no_win():

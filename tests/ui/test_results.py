@@ -92,8 +92,8 @@ SLOW = found(record("csb_cpu", 500.0), record("csr_mkl", 200.0), record("dense_t
 
 
 def test_the_verdict_follows_the_measurements(run):
-    assert "2\\.0x faster than CSR and 4\\.0x faster than dense" in run(Service(FAST)).words
-    assert "2\\.5x slower than CSR and 1\\.2x slower than dense" in run(Service(SLOW)).words
+    assert "2\\.0× faster than CSR and 4\\.0× faster than dense" in run(Service(FAST)).words
+    assert "2\\.5× slower than CSR and 1\\.2× slower than dense" in run(Service(SLOW)).words
 
 
 def test_the_job_gets_what_the_page_shows(run):

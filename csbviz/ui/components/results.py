@@ -18,7 +18,7 @@ from csbviz.ui.text import OP_NAMES, escape, list_of, percent, plural, shape, si
 
 __all__ = ["about", "plan_line", "show", "weights_in_words"]
 
-_ICONS = {"csb": ":material/trophy:", "csr": ":material/info:", "dense": ":material/info:"}
+_FORMATS = {"csb": "CSB", "csr": "CSR", "dense": "dense"}
 _ROW_HEIGHT, _MOST_ROWS = 35, 24
 _STATUS = {"ok": "verified", "wrong": "wrong result", "unavailable": "cannot run here", "failed": "failed"}
 
@@ -138,10 +138,13 @@ def _verdict(verdict: dict[str, Any]) -> None:
 def _cases(cases: list[dict[str, Any]]) -> None:
     with st.expander(f"The verdict for each of {len(cases)} cases"):
         for case in cases:
-            name = {"csb": "CSB", "csr": "CSR", "dense": "dense"}[case["winner"]]
-            st.markdown(
-                f"**{OP_NAMES[case['op']]}, N = {case['n']}: {name} is fastest.** {escape(case['reason'])}"
-            )
+            name = f"{OP_NAMES[case['op']]}, N = {case['n']}"
+            st.markdown(f"**{name}: {_who_is_fastest(case)}.** {escape(case['reason'])}")
+
+
+def _who_is_fastest(case: dict[str, Any]) -> str:
+    first, level = _FORMATS[case["winner"]], [_FORMATS[name] for name in case["level"]]
+    return f"{list_of([first, *level])} are equally fast" if level else f"{first} is fastest"
 
 
 def _table(records: list[Record]) -> None:
