@@ -6,6 +6,7 @@ import contextlib
 import functools
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from csbviz.errors import OptionError
 
-__all__ = ["clocks", "device_info", "time_cuda"]
+__all__ = ["clocks", "device_info", "release_memory", "time_cuda"]
 
 _SAMPLE_US = 300.0
 """Length of a warm sample: long against the 0.5 µs resolution of events and the start of a replay."""
@@ -185,6 +186,14 @@ def clocks() -> dict[str, float]:
         return {name: float(value) for name, value in zip(names, reading, strict=True)} if reading else {}
     except ValueError:  # "[N/A]" on devices that do not tell
         return {}
+
+
+def release_memory() -> None:
+    """Give the memory that CuPy keeps for later back to others, if this process has loaded CuPy."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None:
+        cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def _nvidia_smi(query: str) -> list[str] | None:

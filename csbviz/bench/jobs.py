@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 
+from csbviz.bench.gpu_timing import release_memory
 from csbviz.bench.run import BenchRequest, bench_matrix
 from csbviz.bench.verdict import verdict
 
@@ -44,4 +45,6 @@ def run_bench(
     progress(0.0, "Building the CSB matrix")
     A = CSBMatrix.from_scipy(csr.astype(dtype), block_shape=block_shape, order=order)
     records = bench_matrix(A, BenchRequest(**request), name=name, progress=progress)
+    del A  # and what it keeps on a GPU
+    release_memory()
     return {"records": [record.to_dict() for record in records], "verdict": asdict(verdict(records))}

@@ -9,16 +9,20 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from csbviz.bench.record import Record, by_case
+from csbviz.bench.gpu_timing import clocks, time_cuda
+from csbviz.bench.record import OK, Record, by_case
 from csbviz.bench.timing import MODES, time_cpu
 from csbviz.bench.verify import ERROR_BOUNDS, Reference, make_reference, relative_error
-from csbviz.errors import CSBVizError, OptionError
-from csbviz.ops.devices import device_name, versions
+from csbviz.errors import CSBVizError, JobError, OptionError
+from csbviz.ops.devices import device_name, gpu_fault, versions
 from csbviz.ops.dispatch import prepare_kernel
 from csbviz.ops.registry import OPS, Kernel, availability, get_kernel, kernels
 from csbviz.ops.threads import check_threads, use_threads
 
 __all__ = ["BenchRequest", "bench_matrix"]
+
+_FAILURES = (CSBVizError, MemoryError, RuntimeError, ImportError, OSError)
+"""What a kernel may raise where a machine is too small for it, or lacks a library that it loads late."""
 
 MAX_COLUMNS = 1 << 16
 ROUNDS = 3
@@ -128,6 +132,8 @@ def bench_matrix(
     ------
     OptionError
         If the request is not valid.
+    JobError
+        If a kernel fails in a way that leaves this process without the GPU.
     """
     request = (request or BenchRequest()).checked()
     report = progress or (lambda fraction, message: None)
@@ -154,7 +160,7 @@ def _bench_case(A, request: BenchRequest, name: str, op: str, n: int, step: Call
     for index, contender in enumerate(contenders):
         step(0.4 * index / len(contenders), f"{op}, N = {n}: verifying {contender.record.title}")
         _prepare_and_verify(A, op, n, contender, reference, threads)
-    ready = [contender for contender in contenders if contender.record.status == "ok"]
+    ready = [contender for contender in contenders if contender.record.status == OK]
     _time_all(ready, request, op, n, threads, step)
     _add_speedups([contender.record for contender in contenders])
     return [contender.record for contender in contenders]
@@ -211,11 +217,8 @@ def _prepare_and_verify(A, op, n, contender: _Contender, reference: Reference, t
         contender.B, contender.out = _operands(kernel.device, reference)
         with use_threads(threads):
             result = _to_host(prepared.run(contender.B, contender.out))
-    except CSBVizError as error:
-        record.status, record.message = "failed", str(error)
-        return
-    except (MemoryError, RuntimeError) as error:
-        record.status, record.message = "failed", f"{type(error).__name__}: {error}"
+    except _FAILURES as error:
+        _note_failure(record, error)
         return
     record.bytes = prepared.bytes
     record.traffic = prepared.bytes + reference.B.nbytes + result.nbytes
@@ -234,6 +237,24 @@ def _prepare_and_verify(A, op, n, contender: _Contender, reference: Reference, t
             f"{record.precision}, so no time is stated."
         )
         record.rel_error = record.rel_error if np.isfinite(record.rel_error) else None
+
+
+def _note_failure(record: Record, error: Exception) -> None:
+    """Keep a kernel's failure in its record.
+
+    Raises
+    ------
+    JobError
+        If the kernel took the GPU along: no other kernel can run in this process then.
+    """
+    fault = gpu_fault() if record.device == "cuda" else None
+    if fault:
+        raise JobError(
+            f"{record.title}, {record.op}, N = {record.n}: the kernel failed and took the GPU from its "
+            f"process ({fault}), so this run has no results."
+        ) from error
+    kind = "" if isinstance(error, CSBVizError) else f"{type(error).__name__}: "
+    record.status, record.message = "failed", kind + " ".join(str(error).split())
 
 
 def _operands(device: str, reference: Reference):
@@ -258,15 +279,21 @@ def _time_all(
         for index, contender in enumerate(ready):
             part = 0.4 + 0.6 * (turn * len(ready) + index) / (rounds * len(ready))
             step(part, f"{op}, N = {n}: timing {contender.record.title}")
-            samples[id(contender)].append(_time_one(contender, request, threads, request.min_time / rounds))
+            try:
+                times = _time_one(contender, request, threads, request.min_time / rounds)
+            except _FAILURES as error:
+                _note_failure(contender.record, error)
+            else:
+                samples[id(contender)].append(times)
+        ready = [contender for contender in ready if contender.record.status == OK]
+    speed = clocks() if ready and request.device == "cuda" else {}
     for contender in ready:
+        contender.record.clocks = speed
         _fill_times(contender.record, np.concatenate(samples[id(contender)]))
 
 
 def _time_one(contender: _Contender, request: BenchRequest, threads: int, min_time: float) -> np.ndarray:
     if contender.kernel.device == "cuda":
-        from csbviz.bench.gpu_timing import time_cuda
-
         return time_cuda(contender.run, contender.B, contender.out, mode=request.mode, min_time=min_time)
     return time_cpu(
         contender.run, contender.B, contender.out, mode=request.mode, threads=threads, min_time=min_time

@@ -6,12 +6,12 @@ Nothing here needs CuPy or a GPU until `get_kernel` is called, so the sources ca
 from __future__ import annotations
 
 import functools
-import importlib.util
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 from csbviz.errors import UnavailableError
+from csbviz.ops.cuda_driver import obstacle
 
 __all__ = [
     "COMPILE_OPTIONS",
@@ -85,46 +85,23 @@ def read_source(name: str) -> str:
 
 @functools.cache
 def missing_reason(capability: tuple[int, int] | None = None) -> str | None:
-    """Why CUDA kernels cannot run in this process, in one sentence, or None.
+    """Why CUDA kernels cannot run in this process, in one sentence, or None; it loads CuPy to find out.
 
     Parameters
     ----------
     capability : tuple of int, optional
         Least compute capability that the kernel needs.
     """
-    if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed; install it with `pip install -r requirements-gpu.txt`."
+    reason = obstacle(capability)
+    if reason is not None:
+        return reason
     try:
         import cupy
+
+        cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # a CuPy that cannot find its libraries fails in many ways at import
-        return f"CuPy cannot be imported ({type(error).__name__}: {error})."
-    runtime = cupy.cuda.runtime
-    driver, built_for = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    if driver == 0:
-        return "No NVIDIA driver was found; CUDA kernels need an NVIDIA GPU and its driver."
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        if driver // 1000 < built_for // 1000:
-            return (
-                f"The NVIDIA driver supports CUDA {_version(driver)} but CuPy was built for CUDA "
-                f"{_version(built_for)}; update the driver or install cupy-cuda{driver // 1000}x."
-            )
-        return f"The NVIDIA driver does not answer ({error})."
-    if count == 0:
-        return "The NVIDIA driver shows no GPU to this process."
-    properties = runtime.getDeviceProperties(runtime.getDevice())
-    found = (properties["major"], properties["minor"])
-    if capability is not None and found < capability:
-        return (
-            f"{properties['name'].decode()} has compute capability {found[0]}.{found[1]}; "
-            f"{capability[0]}.{capability[1]} or newer is needed."
-        )
+        return f"CuPy cannot be used ({type(error).__name__}: {' '.join(str(error).split())})."
     return None
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 class DeviceLimits(NamedTuple):
@@ -155,7 +132,13 @@ def _device_limits(device: int) -> DeviceLimits:
 
 
 def get_kernel(function: Function):
-    """The compiled kernel for the current device, a `cupy.RawKernel`; compiled at the first call."""
+    """The compiled kernel for the current device, a `cupy.RawKernel`; compiled at the first call.
+
+    Raises
+    ------
+    UnavailableError
+        If the source does not compile for this device.
+    """
     return _compiled(function, current_device().id)
 
 
@@ -166,7 +149,13 @@ def _compiled(function: Function, device: int):
     module = cupy.RawModule(
         code=read_source(function.source), options=COMPILE_OPTIONS, name_expressions=(function.expression,)
     )
-    kernel = module.get_function(function.expression)
+    try:
+        kernel = module.get_function(function.expression)
+    except cupy.cuda.compiler.CompileException as error:
+        first = next((line for line in str(error).splitlines() if "error" in line), "no reason given")
+        raise UnavailableError(
+            f"{function.source} does not compile for this GPU: {first.strip()}."
+        ) from error
     # Allow as much dynamic shared memory as the device has beside what the kernel takes statically.
     limit = _device_limits(device).shared_bytes - kernel.shared_size_bytes
     kernel.max_dynamic_shared_size_bytes = limit

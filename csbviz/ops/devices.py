@@ -6,9 +6,11 @@ import functools
 import platform
 from importlib import metadata
 
+from csbviz.ops.cuda_driver import read_driver
+from csbviz.ops.cuda_module import missing_reason
 from csbviz.ops.threads import cpu_count
 
-__all__ = ["cpu_name", "device_name", "gpu_state", "versions"]
+__all__ = ["cpu_name", "device_name", "gpu_fault", "gpu_state", "versions"]
 
 _PACKAGES = ("numpy", "scipy", "torch", "numba", "cupy-cuda12x", "cupy-cuda13x")
 
@@ -29,23 +31,26 @@ def cpu_name() -> str:
 
 
 def gpu_state() -> tuple[str | None, str]:
-    """Name of the first CUDA device, or None, and one sentence on why there is none.
+    """Name of the first CUDA device, or None, and one sentence on why CUDA kernels cannot run here.
 
     Never raises: a broken driver is a reason like any other.
     """
+    reason = missing_reason()
+    return (None, reason) if reason else (read_driver().gpus[0].name, "")
+
+
+def gpu_fault() -> str | None:
+    """What ended this process's use of the GPU, such as an illegal address, or None while it can be used.
+
+    A CUDA context that has met such a fault answers every later call with it.
+    """
+    import cupy
+
     try:
-        import cupy
-    except ImportError:
-        return None, "CuPy is not installed (pip install -r requirements-gpu.txt)."
-    except Exception as error:  # a CuPy that cannot find its libraries fails in many ways at import
-        return None, f"CuPy cannot be imported: {error}"
-    try:
-        if cupy.cuda.runtime.getDeviceCount() == 0:
-            return None, "No CUDA device is visible to this process."
-        properties = cupy.cuda.runtime.getDeviceProperties(0)
-        return properties["name"].decode(), ""
+        cupy.cuda.runtime.deviceSynchronize()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        return None, f"The CUDA driver does not answer: {error}"
+        return str(error)
+    return None
 
 
 def device_name(device: str) -> str:

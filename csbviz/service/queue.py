@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import pickle
 import threading
@@ -309,6 +310,9 @@ class MeasurementService:
         with self._changed:
             self._finish(job, outcome["state"], outcome.get("result"), outcome.get("error"))
         try:
+            if outcome.get("worn_out"):  # its nanny starts a new one; without a nanny the next job will tell
+                with contextlib.suppress(Exception):
+                    cluster.end_worker(place)
             self._wait_for_worker(job.device, cluster, place)
         finally:
             with self._changed:

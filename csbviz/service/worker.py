@@ -9,11 +9,13 @@ import traceback
 from typing import Any
 
 from ..errors import CSBVizError, JobCancelled
+from .gpu_fault import gpu_fault
 from .jobs import resolve, sentence_of
 
 __all__ = ["end_worker_process", "run_job"]
 
 _REPORT_INTERVAL = 0.05  # seconds between two reports with the same message
+_FAULT = "A CUDA kernel of this job failed ({}) and ended the job; the next one gets a new process."
 
 
 class _Progress:
@@ -47,8 +49,17 @@ def run_job(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str, 
     Returns
     -------
     dict
-        "state": "done", "failed" or "cancelled"; "result": pickled, when done; "error": a sentence otherwise.
+        "state": "done", "failed" or "cancelled"; "result": pickled, when done; "error": a sentence otherwise;
+        "worn_out": true when this process cannot serve another job, because the GPU is lost to it.
     """
+    outcome = _outcome(function, kwargs, job_id, topic)
+    fault = gpu_fault()
+    if fault and outcome["state"] == "done":  # a kernel that was still running when the function returned
+        outcome = {"state": "failed", "error": _FAULT.format(fault)}
+    return outcome | {"worn_out": fault is not None}
+
+
+def _outcome(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str, Any]:
     from distributed import get_worker
 
     try:
@@ -56,10 +67,12 @@ def run_job(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str, 
         result = target(**pickle.loads(kwargs), progress=_Progress(get_worker(), topic, job_id))
     except JobCancelled as error:
         return {"state": "cancelled", "error": sentence_of(error)}
-    except BaseException as error:  # also SystemExit: a job must not end the worker
-        if not isinstance(error, CSBVizError):
-            traceback.print_exc()
+    except CSBVizError as error:
         return {"state": "failed", "error": sentence_of(error)}
+    except BaseException as error:  # also SystemExit: a job must not end the worker
+        traceback.print_exc()
+        fault = gpu_fault()
+        return {"state": "failed", "error": _FAULT.format(fault) if fault else sentence_of(error)}
     try:
         return {"state": "done", "result": pickle.dumps(result, protocol=pickle.HIGHEST_PROTOCOL)}
     except Exception as error:

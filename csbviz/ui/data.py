@@ -339,22 +339,36 @@ def _kept(key: tuple, _make: Any) -> Any:
 
 
 def default_workers(units: str) -> int:
-    """Workers when none are chosen: the cores of this machine, or the multiprocessors of an H100."""
+    """Workers when none are chosen: this machine's cores, or its GPU's multiprocessors, else an H100's."""
     from csbviz.balance.strategies import DEFAULT_MULTIPROCESSORS
+    from csbviz.ops.cuda_driver import read_driver
     from csbviz.ops.threads import cpu_count
 
-    return cpu_count() if units == "cpu" else DEFAULT_MULTIPROCESSORS
+    if units == "cpu":
+        return cpu_count()
+    gpus = read_driver().gpus
+    return gpus[0].multiprocessors if gpus else DEFAULT_MULTIPROCESSORS
 
 
 def kernel_choices(device: str, dtype: str) -> tuple[list, list]:
     """The kernels of a device for a dtype: those that can run here, and (kernel, reason) of others."""
-    from csbviz.ops.registry import availability, kernels
+    from csbviz.ops.registry import kernels
 
     ready, missing = [], []
     for kernel in kernels(device=device, dtype=dtype):
-        found = availability(kernel)
-        if found.ok:
+        reason = _obstacle(kernel)
+        if reason is None:
             ready.append(kernel)
         else:
-            missing.append((kernel, found.reason))
+            missing.append((kernel, reason))
     return ready, missing
+
+
+def _obstacle(kernel: Any) -> str | None:
+    """Why a kernel cannot run here. CuPy stays out of this process: it would only slow the page down."""
+    from csbviz.ops.cuda_driver import obstacle
+    from csbviz.ops.registry import availability
+
+    if kernel.device == "cuda":
+        return obstacle(kernel.min_capability)
+    return availability(kernel).reason or None

@@ -18,7 +18,8 @@ _MODULES = (
 )
 _FIRST_DRAW_SECONDS = 1.0
 _started = threading.Lock()
-_worker_started = threading.Lock()
+_workers: set[str] = set()
+_workers_lock = threading.Lock()
 
 
 def start() -> None:
@@ -27,12 +28,15 @@ def start() -> None:
         threading.Thread(target=_load, name="csbviz-warm", daemon=True).start()
 
 
-def start_worker() -> None:
-    """Start the worker process of the CPU in the background, so that the first run need not wait for it."""
-    if _worker_started.acquire(blocking=False):
-        from csbviz.service import get_service
+def start_worker(device: str) -> None:
+    """Start the worker process of a device in the background, so that the first run need not wait for it."""
+    with _workers_lock:
+        if device in _workers:
+            return
+        _workers.add(device)
+    from csbviz.service import get_service
 
-        get_service().warm_up("cpu")
+    get_service().warm_up(device)
 
 
 def _load() -> None:

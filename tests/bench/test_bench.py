@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from csbviz.bench import BenchRequest, Record, bench_matrix, verdict
 from csbviz.bench.timing import last_cache_bytes
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import InputError, JobError, OptionError
 from csbviz.formats import CSBMatrix
 from csbviz.ops import Kernel, Prepared, registry
 
@@ -114,6 +114,52 @@ def test_cuda_kernels_without_a_gpu_say_why(A):
     records = bench_matrix(A, quick(ops=("A@B",), device="cuda"))
     assert records
     assert all(r.status == "unavailable" and r.message for r in records)
+
+
+@pytest.fixture
+def cuda_kernel(monkeypatch):
+    """A CUDA kernel that runs out of memory, on a machine that seems to have a GPU."""
+    from csbviz.ops import registry
+
+    def prepare(A, op, n, *, threads, balance="auto"):
+        raise MemoryError("Out of memory\nallocating 8 bytes")
+
+    entry = registry.Kernel(
+        "stand_in", "Stand-in", "csb", "cuda", ("A@B",), ("float32",), {"float32": "fp32"}, prepare, "Fails."
+    )
+    monkeypatch.setitem(registry._KERNELS, entry.name, entry)
+    monkeypatch.setattr("csbviz.ops.dispatch._gpu", lambda kernel: 0)
+    return entry
+
+
+def test_a_cuda_kernel_that_fails_is_one_record(A, cuda_kernel, monkeypatch):
+    monkeypatch.setattr("csbviz.bench.run.gpu_fault", lambda: None)
+    (found,) = bench_matrix(A, quick(ops=("A@B",), device="cuda", kernels=("stand_in",)))
+    assert (found.status, found.message) == ("failed", "MemoryError: Out of memory allocating 8 bytes")
+
+
+def test_a_cuda_kernel_that_takes_the_gpu_along_ends_the_run(A, cuda_kernel, monkeypatch):
+    monkeypatch.setattr("csbviz.bench.run.gpu_fault", lambda: "an illegal memory access")
+    with pytest.raises(
+        JobError, match=r"Stand-in, A@B, N = \d+: the kernel failed and took the GPU .* \(an ill"
+    ):
+        bench_matrix(A, quick(ops=("A@B",), device="cuda", kernels=("stand_in",)))
+
+
+def test_a_kernel_that_fails_while_it_is_timed_is_one_record(A, monkeypatch):
+    from csbviz.bench import run
+
+    def time_one(contender, *rest):
+        if contender.kernel.name == "csr_scipy":
+            raise MemoryError("too large")
+        return np.ones(5)
+
+    monkeypatch.setattr(run, "_time_one", time_one)
+    request = quick(ops=("A@B",), kernels=("csr_scipy", "dense_torch"))
+    found = {record.kernel: record for record in bench_matrix(A, request)}
+    assert (found["csr_scipy"].status, found["csr_scipy"].median_us) == ("failed", None)
+    assert found["csr_scipy"].message == "MemoryError: too large"
+    assert found["dense_torch"].median_us == 1.0
 
 
 def test_records_survive_json(A):

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from csbviz.errors import MatrixError
+from csbviz.errors import JobError, MatrixError
 
 ROWS = 3
 
@@ -71,6 +71,18 @@ def leave(progress):
 
 def die(progress):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lose_the_gpu(kind, progress):
+    """End as a job does whose kernel took the GPU along: with an exception, a sentence, or unnoticed."""
+    from csbviz.service import worker
+
+    worker.gpu_fault = lambda: "an illegal memory access was encountered"
+    if kind == "exception":
+        raise RuntimeError("cudaErrorIllegalAddress")
+    if kind == "sentence":
+        raise JobError("the kernel failed")
+    return os.getpid()
 
 
 def not_picklable(progress):

@@ -196,6 +196,34 @@ def test_a_killed_worker_fails_its_job_alone(service):
     assert service.wait(following, LONG).result["pid"] not in (before, os.getpid())
 
 
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (
+            "exception",
+            "A CUDA kernel of this job failed (an illegal memory access was encountered) and ended",
+        ),
+        (
+            "unnoticed",
+            "A CUDA kernel of this job failed (an illegal memory access was encountered) and ended",
+        ),
+        ("sentence", "the kernel failed"),
+    ],
+)
+def test_a_worker_that_lost_the_gpu_is_replaced(service, kind, sentence):
+    before = service.wait(service.submit(spec("environment", device="cuda")), LONG).result["pid"]
+    status = service.wait(service.submit(spec("lose_the_gpu", device="cuda", kind=kind)), LONG)
+    assert (status.state, status.result) == ("failed", None)
+    assert status.error.startswith(sentence)
+    after = service.wait(service.submit(spec("environment", device="cuda")), LONG).result["pid"]
+    assert after not in (before, os.getpid())
+
+
+def test_a_process_without_a_gpu_has_no_gpu_fault():
+    code = "from csbviz.service.gpu_fault import gpu_fault; assert gpu_fault() is None"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=LONG)
+
+
 def test_the_worker_is_left_as_the_caller_is(service):
     """No thread limits that Dask would set, nothing imported beforehand, and no script run a second time."""
     # A new worker, so that earlier jobs have imported nothing.

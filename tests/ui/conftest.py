@@ -59,7 +59,7 @@ class App:
 @pytest.fixture(autouse=True)
 def _no_worker(monkeypatch):
     """Opening the page Run starts no worker process: these tests need none."""
-    monkeypatch.setattr("csbviz.ui.warm.start_worker", lambda: None)
+    monkeypatch.setattr("csbviz.ui.warm.start_worker", lambda device: None)
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def say_how_it_ended(name: str) -> None:
     """Say what went wrong with the last job, if anything did."""
     kept = st.session_state.get(_slot(name), {})
     if kept.get("state") == "failed":
-        st.error(escape(kept["error"]), icon=":material/error:")
+        st.error(escape(_in_words(kept["error"])), icon=":material/error:")
     elif kept.get("state") == "cancelled":
         st.info("It was cancelled; earlier results stay.", icon=":material/cancel:")
 
@@ -114,10 +114,12 @@ def _line(status: Any, service: Any) -> str:
         if any(job.state == "running" for job in service.jobs()):
             return f"Number {status.position} in the queue: another job is being measured"
         return "Starting the worker process, which takes a few seconds the first time"
-    message = (
-        (status.message or "Running").replace("A.T@B", OP_NAMES["A.T@B"]).replace("A@B", OP_NAMES["A@B"])
-    )
-    return f"{escape(message)} · {status.seconds or 0:.0f} s"
+    return f"{escape(_in_words(status.message or 'Running'))} · {status.seconds or 0:.0f} s"
+
+
+def _in_words(text: str) -> str:
+    """The products as people write them."""
+    return text.replace("A.T@B", OP_NAMES["A.T@B"]).replace("A@B", OP_NAMES["A@B"])
 
 
 def _cancel(job: str) -> None:

@@ -19,6 +19,12 @@ _MODE_TITLES = {"warm": "Warm", "cold": "Cold"}
 _BALANCE_TITLES = {"auto": "Automatic"} | {name: entry.title for name, entry in STRATEGIES.items()}
 
 
+def _set_device() -> None:
+    """Take the chosen device; the page Balance then speaks of its workers."""
+    device = st.session_state["w.device"]
+    state.update(device=device, kernels=None, units=device, workers=None)
+
+
 def _what(view: data.View) -> None:
     """The first row of controls: what is multiplied, and where."""
     most = data.default_workers("cpu")
@@ -29,7 +35,7 @@ def _what(view: data.View) -> None:
             required=True,
             format_func=_DEVICE_TITLES.get,
             key="w.device",
-            on_change=lambda: state.update(device=st.session_state["w.device"], kernels=None),
+            on_change=_set_device,
         )
         st.pills(
             "Products",
@@ -191,7 +197,8 @@ def _page() -> None:
                 st.caption(escape(reason) if reason else results.plan_line(view))
         jobs.say_how_it_ended(JOB)
     results.show(view, jobs.outcome(JOB), running=jobs.active(JOB))
-    warm.start_worker()
+    if reason is None:
+        warm.start_worker(view.settings.device)
 
 
 _page()
