@@ -37,6 +37,9 @@ class Record:
         does what (those of the CPU kernels).
     prepare_us : float
         Time of conversion, plan and upload, which stays out of the timing.
+    others_load : float
+        Share of all processors' time that other programs used while the case was timed, 0 to 1; of CPU
+        kernels.
     copies : int
         Copies of the values that the kernel keeps.
     """
@@ -72,6 +75,7 @@ class Record:
     traffic: int | None = None
     imbalance: float | None = None
     prepare_us: float | None = None
+    others_load: float | None = None
     copies: int = 1
     deterministic: bool = True
     notes: str = ""

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from csbviz.bench.gpu_timing import clocks, time_cuda
+from csbviz.bench.noise import OthersLoad
 from csbviz.bench.record import OK, Record, by_case
 from csbviz.bench.timing import MODES, time_cpu
 from csbviz.bench.verify import ERROR_BOUNDS, Reference, make_reference, relative_error
@@ -161,7 +162,11 @@ def _bench_case(A, request: BenchRequest, name: str, op: str, n: int, step: Call
         step(0.4 * index / len(contenders), f"{op}, N = {n}: verifying {contender.record.title}")
         _prepare_and_verify(A, op, n, contender, reference, threads)
     ready = [contender for contender in contenders if contender.record.status == OK]
+    load = OthersLoad()
     _time_all(ready, request, op, n, threads, step)
+    share = load.share() if request.device == "cpu" else None
+    for contender in ready:
+        contender.record.others_load = share
     _add_speedups([contender.record for contender in contenders])
     return [contender.record for contender in contenders]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from csbviz.bench.noise import BUSY, busiest
 from csbviz.bench.record import Record, by_case
 
 __all__ = ["CaseVerdict", "Verdict", "verdict"]
@@ -60,12 +61,15 @@ class Verdict:
         The verdict of each operation and N.
     problems : tuple of str
         One sentence for each kernel that was wrong or failed.
+    caution : str
+        Why the times should be measured again, "" when nothing speaks against them.
     """
 
     sentence: str
     reason: str
     cases: tuple[CaseVerdict, ...] = ()
     problems: tuple[str, ...] = field(default=())
+    caution: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,17 @@ def verdict(records: list[Record]) -> Verdict:
     )
     reasons = [f"{_OP_NAMES[case.op]}: {case.reason}" for _, case in headline.values()]
     sentence = f"{'; '.join(parts)} {where}."
-    return Verdict(sentence[0].upper() + sentence[1:], " ".join(reasons), cases, problems)
+    return Verdict(sentence[0].upper() + sentence[1:], " ".join(reasons), cases, problems, _caution(records))
+
+
+def _caution(records: list[Record]) -> str:
+    load = busiest(records)
+    if load < BUSY:
+        return ""
+    return (
+        f"Other programs used {_share(load)} of the processors meanwhile. Kernels that share their work "
+        "among all processors suffer most, so run it again on a quiet machine."
+    )
 
 
 def _nothing_to_compare(records: list[Record]) -> str:
@@ -178,7 +192,7 @@ def _level(one: Record, other: Record) -> bool:
 
 
 def _ratio(value: float) -> str:
-    return f"{value:.1f}×" if value < 9.95 else f"{value:.0f}×"
+    return f"{value:.1f}×" if value < 9.95 else f"{value:,.0f}×"
 
 
 def _share(value: float, digits: int = 0) -> str:

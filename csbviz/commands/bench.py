@@ -111,6 +111,8 @@ def _lines(name: str, records: list, judged) -> Iterator[str]:
     yield from wrapped("Verdict", judged.sentence, 9)
     if judged.reason:
         yield from wrapped("Reason", judged.reason, 9)
+    if judged.caution:
+        yield from wrapped("Caution", judged.caution, 9)
     yield ""
 
 

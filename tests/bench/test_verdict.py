@@ -168,3 +168,11 @@ def test_without_a_peer_there_is_nothing_to_compare():
     assert "nothing to compare" in verdict([record("csb", "csb", 200.0)]).sentence
     assert "no verdict" in verdict([record("mkl", "csr", 200.0)]).sentence
     assert "no verdict" in verdict([]).sentence
+
+
+def test_a_machine_that_others_kept_busy_calls_for_caution():
+    def judged(load):
+        return verdict([record("csb", "csb", 200.0, others_load=load), record("mkl", "csr", 16_000.0)])
+
+    assert judged(None).caution == judged(0.1).caution == ""
+    assert judged(0.45).caution.startswith("Other programs used 45 % of the processors")

@@ -141,6 +141,12 @@ def test_unsteady_times_are_called_unsteady(run):
     assert "of 1 measurement are unsteady (quartiles 202 % of the median" in app.test.warning[0].value
 
 
+def test_a_busy_machine_calls_for_caution(run):
+    busy = found(record("csb_cpu", 100.0, others_load=0.5), record("csr_mkl", 200.0, others_load=0.5))
+    app = run(Service(busy))
+    assert "Other programs used 50 % of the processors" in app.test.warning[0].value
+
+
 def test_a_failed_job_is_one_sentence(run):
     app = run(Service(state="failed", error="The worker process ended."))
     assert [error.value for error in app.test.error] == ["The worker process ended\\."]

@@ -78,7 +78,10 @@ def show(view: data.View, outcome: dict[str, Any] | None, running: bool) -> None
     found = outcome["result"]
     records = [Record.from_dict(values) for values in found["records"]]
     _verdict(found["verdict"])
-    _say_if_unsteady(records)
+    if caution := found["verdict"].get("caution"):
+        st.warning(escape(caution), icon=":material/airwave:")
+    else:
+        _say_if_unsteady(records)
     timed = [record for record in records if record.ok]
     st.subheader("Measurements", anchor=False)
     _table(records)
