@@ -218,6 +218,8 @@ def _spread(name: str, facts: LineCounts) -> str:
         if random
         else f"all {name}s are full"
     )
+    if facts.imbalance <= 1.005:
+        return f"All {name}s hold as many nonzeros, {text.significant(facts.mean)}: none makes others wait."
     return (
         f"The fullest {name}, {text.count(facts.fullest)}, holds {text.ratio(facts.imbalance)} the mean: "
         f"who gets one {name} per worker waits that long. {verdict.capitalize()}."

@@ -81,7 +81,7 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
     Raises
     ------
     MatrixError
-        If the kind, the dimensions, the rows or the dtype do not fit.
+        If the kind, the dimensions, the rows or the dtype do not fit, or no kernel multiplies the dtype.
     """
     if _is_torch(B):
         kind, device = "torch", B.device.type
@@ -105,6 +105,11 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
     if found != dtype:
         raise MatrixError(
             f"{name} is {found} but the matrix holds {dtype} values; convert one, as by A.astype."
+        )
+    if found == "bfloat16":
+        raise MatrixError(
+            f"{name} and the matrix are bfloat16, which no kernel multiplies; take A.astype('float32') and "
+            f"{name}.float()."
         )
     vector = B.ndim == 1
     if vector:

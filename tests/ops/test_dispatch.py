@@ -143,3 +143,9 @@ def test_half_precision_says_what_to_do():
     A = CSBMatrix.from_scipy(sp.eye(8, format="csr", dtype=np.float32), block_shape=(8, 8)).astype("float16")
     with pytest.raises(UnavailableError, match=r"float16 values; A.astype\('float32'\)"):
         A @ np.ones((8, 2), np.float16)
+
+
+def test_bfloat16_is_refused_in_one_sentence():
+    A = CSBMatrix.from_torch(torch.eye(16, dtype=torch.bfloat16))
+    with pytest.raises(MatrixError, match="bfloat16, which no kernel multiplies"):
+        A @ torch.ones(16, 2, dtype=torch.bfloat16)
