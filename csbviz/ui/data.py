@@ -221,9 +221,11 @@ def _settle_ranges(layer: LayerInfo) -> None:
         wanted = getattr(chosen, name)
         if wanted is None:
             continue
-        low, high = min(wanted[0], side - 1), min(wanted[1], side)
+        low, high = (wanted[0], min(wanted[1], side)) if wanted[0] < side else (0, side)
         if (low, high) != wanted:
-            state.say(f"The picture's {name} {wanted[0]} to {wanted[1]} reach past the layer's {side}.")
+            outside = f"lie outside of the layer's {side}, so all are shown"
+            where = f"reach past the layer's {side}" if wanted[0] < side else outside
+            state.say(f"The picture's {name} {wanted[0]} to {wanted[1]} {where}.")
         state.settle(**{name: None if (low, high) == (0, side) else (low, high)})
 
 

@@ -173,6 +173,7 @@ def test_a_link_opens_everything_it_names():
         ({"model": "nothing"}, "cannot be opened"),
         ({"model": "file-0123456789abcdef"}, "upload it here"),
         ({"rows": "0-99999"}, "reach past"),
+        ({"rows": "5000-9999"}, "lie outside of the layer's 128, so all are shown"),
         ({"at": "999,999"}, "There is no block"),
         ({"locked": "nothing"}, "does not have"),
         ({"colour": "red"}, "not a setting"),

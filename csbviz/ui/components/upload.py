@@ -21,14 +21,15 @@ _RESULT = "csbviz.upload_result"
 def sample_card(sample: Any) -> None:
     """One sample model: what it is, where it comes from, and a button that opens it."""
     is_open = state.settings().model == sample.id
-    with st.container(border=True, height="stretch"):
-        st.markdown(f"**{escape(sample.title)}**")
-        st.caption(escape(sample.description))
-        st.caption(f"{escape(sample.origin)} · {escape(sample.licence)}")
-        if sample.accuracy:
-            st.caption(f"Accuracy: {escape(sample.accuracy)}")
-        if not sample.available:
-            st.caption(f":material/info: {escape(sample.reason)}")
+    with st.container(border=True, height="stretch", vertical_alignment="distribute"):
+        with st.container():
+            st.markdown(f"**{escape(sample.title)}**")
+            st.caption(escape(sample.description))
+            st.caption(f"{escape(sample.origin)} {escape(sample.licence)}.")
+            if sample.accuracy:
+                st.caption(f"Accuracy: {escape(sample.accuracy)}.")
+            if not sample.available:
+                st.caption(f":material/info: {escape(sample.reason)}")
         st.button(
             "Opened" if is_open else "Open",
             key=f"open.{sample.id}",

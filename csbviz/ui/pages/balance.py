@@ -123,9 +123,9 @@ def _facts(before, after) -> None:
                 "σ / μ of the items' work: 0 when all are equal.",
             ),
             (
-                "Time T, in nonzeros",
+                "Time T",
                 count(after.makespan),
-                f"No schedule is shorter than max(Σw / P, max w) = {count(lower)}; "
+                f"In nonzeros. No schedule is shorter than max(Σw / P, max w) = {count(lower)}; "
                 "one that hands work to whoever is free is never longer than "
                 f"Σw / P + (1 − 1/P) · max w = {count(upper)}.",
             ),
