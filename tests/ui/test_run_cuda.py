@@ -1,0 +1,227 @@
+"""The pages Run and Balance on a real GPU, with the real measurement service behind them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from csbviz.ops.cuda_driver import read_driver
+from csbviz.service import get_service
+from csbviz.ui.components import jobs
+from csbviz.ui.text import escape
+from tests.ui.conftest import App
+
+pytestmark = pytest.mark.gpu
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = 120  # seconds within which a run ends
+ANY_DTYPE = ["csb_cuda", "cusparse_csr_default", "cusparse_csr_alg1", "cusparse_csr_alg2"]
+FLOAT32 = {*ANY_DTYPE, "cublas_fp32", "cublas_tf32"}
+FLOAT64 = {*ANY_DTYPE, "cublas_fp64"}
+
+
+@pytest.fixture(autouse=True)
+def _no_worker():
+    """Here the pages start their worker process themselves, as they do for a user."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _close_the_service():
+    yield
+    get_service().close()
+
+
+class Session(App):
+    """A user on the page Run."""
+
+    def __init__(self, query: dict[str, str] | None = None) -> None:
+        super().__init__({"model": "fashion_cnn"} | (query or {}))
+        self.open("run")
+
+    def press_run(self) -> None:
+        assert not self.test.button(key="run").disabled
+        self.test.button(key="run").click()
+        self.run()
+
+    @property
+    def runs(self) -> bool:
+        return self.test.session_state["csbviz.job.bench"]["state"] in ("queued", "running")
+
+    def until_it_ends(self) -> list[str]:
+        """Draw the page as its timer would until the job has ended; what the progress said meanwhile."""
+        deadline, said = time.monotonic() + LONG, []
+        while self.runs:
+            assert time.monotonic() < deadline
+            said += [bar.proto.text for bar in self.test.get("progress")]
+            time.sleep(0.1)
+            self.run()
+        return said
+
+    def found(self) -> dict:
+        """What the page shows of the last run."""
+        return self.test.session_state["csbviz.job.bench.done"]["result"]
+
+
+def check(session: Session, kernels: set[str], n: int = 128) -> dict[tuple[str, str], dict]:
+    """Hold a run's records, verdict and table against what a user must see; the records by op and kernel."""
+    assert [error.value for error in session.test.error] == []
+    found = session.found()
+    records = {(record["op"], record["kernel"]): record for record in found["records"]}
+    wanted = {(op, kernel) for op in ("A@B", "A.T@B") for kernel in kernels}
+    assert set(records) == wanted | {("A@B", "cusparse_csr_alg3")}
+    gpu = read_driver().gpus[0].name
+    for record in records.values():
+        assert (record["status"], record["message"]) == ("ok", "")
+        assert record["median_us"] > 0
+        assert record["n"] == n
+        assert record["device_name"] == gpu
+        assert record["block_shape"] == [64, 64]
+    assert found["verdict"]["sentence"].endswith(f", warm, {gpu}).")
+    assert "CSR and" in found["verdict"]["sentence"]
+    assert found["verdict"]["problems"] == ()
+    assert escape(found["verdict"]["sentence"]) in session.words
+    table = session.test.dataframe[0].value
+    assert set(table["Status"]) == {"verified"}
+    show(found)
+    return records
+
+
+def show(found: dict) -> None:
+    """Print what was measured, for whoever runs the tests with -s."""
+    print(f"\n{found['verdict']['sentence']}\n{found['verdict']['reason']}")
+    for record in found["records"]:
+        print(
+            f"{record['op']:6s} {record['kernel']:22s} {record['precision']} {record['median_us']:9.2f} µs "
+            f"error {record['rel_error']:.1e} clocks {record['clocks']} prepare {record['prepare_us']:.0f} µs"
+        )
+
+
+@pytest.fixture(scope="module")
+def session():
+    """One user's session on the GPU, shared by the tests of this file in their order."""
+    session = Session()
+    session.test.segmented_control(key="w.device").set_value("cuda")
+    session.run()
+    return session
+
+
+def test_the_gpu_can_be_chosen(session):
+    assert "cannot run here" not in session.words
+    assert "blocks 64 × 64" in session.words
+    assert not session.test.button(key="run").disabled
+
+
+def test_a_run_in_float32_tells_fp32_from_tf32(session):
+    start = time.monotonic()
+    session.press_run()
+    said = session.until_it_ends()
+    print(f"first run: {time.monotonic() - start:.1f} s")
+    assert any("timing" in text for text in said), said
+    records = check(session, FLOAT32)
+    for op in ("A@B", "A.T@B"):
+        full, rounded, csb = (records[op, name] for name in ("cublas_fp32", "cublas_tf32", "csb_cuda"))
+        assert (full["precision"], rounded["precision"], csb["precision"]) == ("fp32", "tf32", "fp32")
+        assert full["rel_error"] < 2e-6
+        assert 1e-5 < rounded["rel_error"] < 2e-3  # the operands were really rounded
+        assert csb["speedup_vs_dense"] == pytest.approx(full["median_us"] / csb["median_us"])
+        assert rounded["speedup_vs_csr"] is None
+    titles = " ".join(session.test.dataframe[0].value["Kernel"])
+    assert "Dense (cuBLAS, fp32)" in titles
+    assert "Dense (cuBLAS, TF32)" in titles
+
+
+def test_a_run_in_float64(session):
+    session.test.segmented_control(key="w.dtype").set_value("float64")
+    session.run()
+    assert any("earlier settings" in warning.value for warning in session.test.warning)
+    start = time.monotonic()
+    session.press_run()
+    session.until_it_ends()
+    print(f"second run: {time.monotonic() - start:.1f} s")
+    records = check(session, FLOAT64)
+    assert {record["precision"] for record in records.values()} == {"fp64"}
+    assert max(record["rel_error"] for record in records.values()) < 1e-13
+
+
+def test_a_cancelled_run_leaves_the_results_and_the_next_one_works(session):
+    session.test.segmented_control(key="w.dtype").set_value("float32")
+    session.test.segmented_control(key="w.mode").set_value("cold")
+    session.test.multiselect(key="w.ns").set_value([128, 512, 2048, 4096])
+    session.run()
+    before = session.found()
+    session.press_run()
+    deadline = time.monotonic() + LONG
+    while not any("timing" in bar.proto.text for bar in session.test.get("progress")):
+        assert session.runs
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        session.run()
+    session.test.button(key="cancel.bench").click()
+    session.run()
+    session.until_it_ends()
+    assert "cancelled" in session.test.info[0].value
+    assert session.found() is before
+    session.test.segmented_control(key="w.mode").set_value("warm")
+    session.test.multiselect(key="w.ns").set_value([512])
+    session.run()
+    start = time.monotonic()
+    session.press_run()
+    session.until_it_ends()
+    print(f"run after the cancel: {time.monotonic() - start:.1f} s")
+    check(session, FLOAT32, n=512)
+
+
+def test_a_gpu_fault_is_one_sentence_on_the_page_and_the_next_run_works(session, monkeypatch):
+    hand_in = jobs.hand_in
+
+    def hand_in_a_fault(name, title, function, kwargs, device, about=None):
+        hand_in(name, title, "tests.service.cuda_jobs:bench_a_faulty_kernel", kwargs, device, about)
+
+    before = session.found()
+    with monkeypatch.context() as patched:
+        patched.setattr(jobs, "hand_in", hand_in_a_fault)
+        session.press_run()
+    session.until_it_ends()
+    (error,) = session.test.error
+    assert error.value.startswith(escape("Faulty, A·B, N = 512: the kernel failed"))
+    assert session.found() is before
+    session.press_run()
+    session.until_it_ends()
+    check(session, FLOAT32, n=512)
+
+
+@pytest.mark.parametrize("direction", ["A@B", "A.T@B"])
+def test_the_page_balance_deals_the_work_to_the_multiprocessors(session, direction):
+    test = session.open("balance")
+    assert test.segmented_control(key="w.units").value == "cuda"
+    test.segmented_control(key="w.direction").set_value(direction)
+    test.number_input(key="w.tiles").set_value(4)
+    test = session.run()
+    assert test.number_input(key="w.workers").value == read_driver().gpus[0].multiprocessors
+    values = {metric.label: metric.value for metric in test.metric}
+    print(direction, values)
+    assert float(values["λ, imbalance"]) >= 1
+    assert len(test.get("plotly_chart")) == 2
+
+
+def test_the_app_itself_never_uses_the_gpu():
+    """A process of its own, because other tests use the GPU in this one."""
+    script = """
+import ctypes, sys
+from tests.ui.conftest import App
+app = App({"model": "fashion_cnn", "device": "cuda", "units": "cuda"})
+app.open("balance")
+assert not app.open("run").button(key="run").disabled
+assert "cupy" not in sys.modules
+flags, active = ctypes.c_uint(), ctypes.c_int(-1)
+driver = ctypes.CDLL("libcuda.so.1")
+assert driver.cuDevicePrimaryCtxGetState(0, ctypes.byref(flags), ctypes.byref(active)) == 0
+assert active.value == 0
+from csbviz.service import get_service
+get_service().close()
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, timeout=LONG)
