@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,23 +11,16 @@ import numpy as np
 
 from csbviz.balance import STRATEGIES, WorkPlan, make_plan
 from csbviz.errors import MatrixError, OptionError
+from csbviz.ops.csb_cpu_tiles import CACHE_LINE, TILES, check_tile, crowding, passes, steps
 from csbviz.ops.registry import OPS, Kernel, Prepared, register
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["KERNEL", "default_tile", "lanes_at_most", "prepare"]
-
-TILES = (16, 32, 64)
-"""Columns of a tile in float32 (half as many in float64): one, two or four AVX-512 registers."""
+__all__ = ["KERNEL", "prepare"]
 
 GROUP_BYTES = 256 * 1024
 """Output tiles of a group may take this much, a share of the second-level cache."""
-
-CACHE_LINE = 64
-
-L1_SETS, L1_WAYS = 64, 8
-"""The usual first-level data cache: 64 sets of 8 (or 12) lines."""
 
 USES_UNALIGNED = 6
 """Rows of B that straddle cache lines are packed if a thread uses them at least this often. Measured: packing
@@ -38,6 +30,15 @@ USES_CROWDED = 128
 """Rows of B whose distance crowds them into a few sets of the cache (see `crowding`) are packed if uses x
 crowding² is at least this. Measured: packing begins to pay at a crowding of 2 between 25 and 50 uses, at 4
 near 8, at 8 near 3, at 16 always."""
+
+SCATTERED_BYTES, CHEAP_BYTES = 32, 16
+"""Longest rows of B whose products may be scattered (see `_Task._scatters`), and those for which that beats a
+second order of the entries however many there are. Measured with DLMC layers: at N = 1 to 4 it takes 0.7-1.0
+of the time, at N = 8 0.9-1.2, at N = 16 twice."""
+
+SHORT_ROWS, SHORT_ROWS_SECOND = 4, 6
+"""Rows of blocks that hold fewer entries than this on average are short: a segment costs more than scattering
+its entries. The second number is for products that would need a second order."""
 
 LEAST_WORK = 20_000
 """Vector steps (see `default_tile`) below which a second thread costs more than it gains: about 7 µs."""
@@ -65,37 +66,6 @@ def _aligned(size: int) -> np.ndarray:
     return buffer[skip : skip + size]
 
 
-def lanes_at_most(itemsize: int) -> int:
-    """Two sets of sums of a tile must fit the vector registers: 32 of 64 bytes with AVX-512, else 16."""
-    import llvmlite.binding as llvm
-
-    wide = llvm.get_host_cpu_features().get("avx512f", False)
-    return (256 if wide else 128) // itemsize
-
-
-def _steps(n: int, tile: int, itemsize: int) -> int:
-    """What an entry costs for all columns, in vectors: those of each tile and about one more for the rest."""
-    return -(-n // tile) * (tile * itemsize // 64 + 1)
-
-
-def default_tile(n: int, itemsize: int, most: int) -> int:
-    """The tile that walks `n` columns in the fewest steps, the widest of equals."""
-    tiles = [tile * 4 // itemsize for tile in TILES if tile * 4 // itemsize <= most]
-    return min(reversed(tiles), key=lambda tile: _steps(n, tile, itemsize))
-
-
-def crowding(row_bytes: int, tile_bytes: int, rows: int) -> float:
-    """How many times more lines than fit compete for the cache sets that a slice of B falls into.
-
-    1 or less when the slice is spread over all sets and fits; a row length that is a large power of two puts
-    all rows of the slice into a few sets.
-    """
-    starts = L1_SETS // math.gcd(row_bytes // CACHE_LINE, L1_SETS)
-    lines = tile_bytes // CACHE_LINE
-    room = min(L1_SETS, starts * lines) * L1_WAYS
-    return rows * lines / room
-
-
 class _View:
     """A stored matrix as the product of one operation sees it: output side and inner side."""
 
@@ -112,18 +82,25 @@ class _View:
             self.block_out, self.block_in = A.block_shape
             self.unit_step, self.block_step = block_cols, 1
             self.in_order = A.order == "row"
-        # Positions in the packed byte: the row sits above the bits of the column.
-        self.index, self.mask, self.shift = (A.row_ind if self.transpose else A.col_ind), 0xFFFF, 0
-        if A.packed_ind is not None:
-            column_bits = A.block_shape[1].bit_length() - 1
-            shift = column_bits if self.transpose else 0
-            if (
-                1 << shift <= CACHE_LINE
-            ):  # the kernel shifts the byte size of a row of a tile instead of the index
-                self.index, self.shift = A.packed_ind, shift
-                self.mask = (self.block_in - 1) << shift
-        self.out_index = (A.col_ind if self.transpose else A.row_ind).astype(np.uint16, copy=False)
+        self.mask, self.shift, self.out_mask, self.out_shift = 0xFFFF, 0, 0xFFFF, 0
+        if A.packed_ind is None:
+            self.index, self.out_index = self.positions(A)
+        else:
+            # In the packed byte the row sits above the bits of the column.
+            bits = A.block_shape[1].bit_length() - 1
+            row, column = ((A.block_shape[0] - 1) << bits, bits), ((1 << bits) - 1, 0)
+            self.index, self.out_index = A.packed_ind, None
+            self.mask, self.shift = row if self.transpose else column
+            self.out_mask, self.out_shift = column if self.transpose else row
         self.blk_ptr = A.blk_ptr.astype(np.int64, copy=False)
+
+    def positions(self, A: CSBMatrix):
+        """Input and output rows of the entries inside their blocks, decoded if they are packed."""
+        return (A.row_ind, A.col_ind) if self.transpose else (A.col_ind, A.row_ind)
+
+    def output_rows(self, A: CSBMatrix) -> np.ndarray:
+        """Output rows as `kernels.cpu.program` takes them."""
+        return self.positions(A)[1].astype(np.uint16, copy=False)
 
 
 def _visiting_order(A: CSBMatrix, op: str, view: _View) -> np.ndarray | None:
@@ -132,7 +109,7 @@ def _visiting_order(A: CSBMatrix, op: str, view: _View) -> np.ndarray | None:
         return None
     kept = A.cache.setdefault("csb_cpu_order", {})
     if op not in kept:
-        order = kernel_module("program").sort_entries(view.blk_ptr, view.out_index, view.block_out)
+        order = kernel_module("program").sort_entries(view.blk_ptr, view.output_rows(A), view.block_out)
         most = int(np.diff(view.blk_ptr).max(initial=0))
         kept[op] = order.astype(np.uint16 if most <= 1 << 16 else np.uint32)
     return kept[op]
@@ -143,7 +120,7 @@ def _plan(A: CSBMatrix, view: _View, balance: str, threads: int, n: int, tile: i
         return make_plan(A, strategy, transpose=view.transpose, workers=workers, n=n)
 
     if balance == "auto":
-        if A.nnz * _steps(n, tile, A.values.itemsize) < LEAST_WORK:
+        if A.nnz * steps(n, tile, A.values.itemsize) < LEAST_WORK:
             return plan("in_order", workers=1)
         whole = plan("swizzle")
         if whole.imbalance <= UNEVEN:
@@ -211,7 +188,7 @@ def prepare(
         A.check_format()  # the kernel trusts every index
         A.cache["csb_cpu_checked"] = True
     view = _View(A, op)
-    tile = _check_tile(tile_n, n, A.values.itemsize)
+    tile = check_tile(tile_n, n, A.values.itemsize)
     plan = balance if isinstance(balance, WorkPlan) else _plan(A, view, balance, threads, n, tile)
     if not plan.static or plan.transpose != view.transpose:
         raise OptionError(f"The CPU kernel needs a static plan made for {op}.")
@@ -227,27 +204,35 @@ def prepare(
     )
 
 
-def _check_tile(tile_n: int | None, n: int, itemsize: int) -> int:
-    if tile_n is None:
-        return default_tile(n, itemsize, lanes_at_most(itemsize))
-    if tile_n not in TILES or (tile_n * itemsize < CACHE_LINE):
-        raise OptionError(f"tile_n is {tile_n}; it is one of {', '.join(map(str, TILES))}.")
-    return tile_n
-
-
 class _Task:
     """Everything one product needs but its operands; owns the arrays whose addresses the kernel reads."""
 
     def __init__(self, A, op, view, plan, n, tile, record):
         self.values, self.view, self.plan, self.n, self.tile = A.values, view, plan, n, tile
         self.dtype, self.itemsize = A.dtype, A.values.itemsize
-        self.order = _visiting_order(A, op, view)
-        self.row_bytes, self.tile_bytes = n * self.itemsize, tile * self.itemsize
+        self.row_bytes = n * self.itemsize
+        self.passes = passes(n, tile, self.itemsize)
+        self.scatter = self._scatters()
+        # When it walks segments the kernel shifts the length of a row instead of each index.
+        lengths = [self.row_bytes, *(columns.tile_bytes for columns in self.passes)]
+        if not self.scatter and any(length % (1 << view.shift) for length in lengths):
+            view.index, view.mask, view.shift = view.positions(A)[0], 0xFFFF, 0
+        self.order = None if self.scatter else _visiting_order(A, op, view)
         self.record = record
-        self._build_program()
+        self._build_program(A)
         self._allocate()
 
-    def _build_program(self):
+    def _scatters(self) -> bool:
+        """Whether to add the products to C in memory, entry by entry as they are stored."""
+        view = self.view
+        if self.n > self.passes[0].tile or self.row_bytes > SCATTERED_BYTES:
+            return False
+        if not view.in_order and self.row_bytes <= CHEAP_BYTES:
+            return True
+        rows = view.rows_out * -(-view.rows_in // view.block_in)  # of all blocks
+        return self.values.size < rows * (SHORT_ROWS if view.in_order else SHORT_ROWS_SECOND)
+
+    def _build_program(self, A):
         view, plan = self.view, self.plan
         fields = ("unit", "block_begin", "block_end", "entry_begin", "entry_end", "slot")
         items = tuple(getattr(plan, name).astype(np.int64) for name in fields)
@@ -257,34 +242,40 @@ class _Task:
             view.block_in,
             view.unit_step,
             view.block_step,
-            GROUP_BYTES // self.tile_bytes,
+            GROUP_BYTES // self.passes[0].tile_bytes,
         )
         order = np.empty(0, np.uint32) if self.order is None else self.order.astype(np.uint32, copy=False)
         build = kernel_module("program").build_program
-        built = build(view.blk_ptr, view.out_index, order, items, plan.worker_ptr.astype(np.int64), geometry)
+        rows = np.empty(0, np.uint16) if self.scatter else view.output_rows(A)
+        worker_ptr = plan.worker_ptr.astype(np.int64)
+        built = build(view.blk_ptr, rows, order, items, worker_ptr, geometry, self.scatter)
         self.visits, self.segments, self.group_ptr, self.worker_group, self.most_rows = built
         kept = [self.visits, self.segments, self.group_ptr, self.worker_group]
         self.plan_bytes = sum(a.nbytes for a in kept) + (0 if self.order is None else self.order.nbytes)
 
     def _allocate(self):
         view, workers = self.view, self.plan.workers
-        self.panel_size = max(1, min(view.block_in, view.rows_in)) * self.tile_bytes
+        widest = max(self.passes[0].tile_bytes, self.passes[-1].tile_bytes)
+        self.panel_size = max(1, min(view.block_in, view.rows_in)) * widest
         self.panels = _aligned(workers * self.panel_size)
-        self.tail_size = self.most_rows * self.tile_bytes if self.n % self.tile else 0
+        last = self.passes[-1]
+        self.tail_size = 0 if last.whole else self.most_rows * last.tile_bytes
         self.tails = _aligned(workers * self.tail_size)
         self.partials = _aligned(self.plan.slots * view.block_out * self.row_bytes)
 
-    def _pack_rule(self, spmm) -> int:
+    def _pack_rule(self, spmm, tile_bytes: int) -> int:
         """Whether to pack whole tiles of B; see `USES_CROWDED` and `USES_UNALIGNED`."""
         uses = self.values.size / max(1, self.view.rows_in * self.plan.workers)
-        if self.row_bytes % CACHE_LINE:
+        if self.row_bytes % min(tile_bytes, CACHE_LINE):
             return spmm.ALWAYS if uses >= USES_UNALIGNED else spmm.NEVER
-        rows = min(self.view.block_in, self.view.rows_in)
-        if self.n > self.tile and uses * crowding(self.row_bytes, self.tile_bytes, rows) ** 2 >= USES_CROWDED:
-            return spmm.ALWAYS
+        if self.row_bytes % CACHE_LINE == 0 and self.row_bytes > tile_bytes:
+            rows = min(self.view.block_in, self.view.rows_in)
+            if uses * crowding(self.row_bytes, tile_bytes, rows) ** 2 >= USES_CROWDED:
+                return spmm.ALWAYS
         return spmm.IF_UNALIGNED if uses >= USES_UNALIGNED else spmm.NEVER
 
-    def _table(self, spmm) -> np.ndarray:
+    def _tables(self, spmm) -> np.ndarray:
+        """The table of each pass, and one that is not used if there is only one."""
         view, plan = self.view, self.plan
         words = {
             spmm.P_B_ROW: self.row_bytes,
@@ -293,8 +284,9 @@ class _Task:
             spmm.P_PARTIALS: self.partials.ctypes.data,
             spmm.P_MASK: view.mask,
             spmm.P_SHIFT: view.shift,
+            spmm.P_OUT_MASK: view.out_mask,
+            spmm.P_OUT_SHIFT: view.out_shift,
             spmm.P_BLOCK_IN: view.block_in,
-            spmm.P_PACK: self._pack_rule(spmm),
             spmm.P_PANELS: self.panels.ctypes.data,
             spmm.P_PANEL_SIZE: self.panel_size,
             spmm.P_TAILS: self.tails.ctypes.data,
@@ -310,26 +302,34 @@ class _Task:
             spmm.P_ROWS_OUT: view.rows_out,
             spmm.P_WORKERS: plan.workers,
         }
-        table = np.zeros(spmm.P_WORDS, np.int64)
-        for word, number in words.items():
-            table[word] = number
-        return table
+        tables = np.zeros((2, spmm.P_WORDS), np.int64)
+        for table, columns in zip(tables, self.passes, strict=False):
+            for word, number in words.items():
+                table[word] = number
+            table[spmm.P_PACK] = self._pack_rule(spmm, columns.tile_bytes)
+            table[spmm.P_COLUMNS] = columns.begin
+            table[spmm.P_COLUMNS_END] = columns.end
+        return tables.reshape(-1)
 
     def runner(self):
         """The function ``run(B, out)``; its default argument keeps this task and all arrays alive."""
         import numba
 
         spmm = kernel_module("spmm")
-        order = None if self.order is None else self.order.dtype.name
-        workers, lock = self.plan.workers, spmm.LOCK
-        multiply = spmm.multiply_worker(self.dtype, self.view.index.dtype.name, order, self.tile).address
-        reduce = spmm.reduce_worker(self.dtype, self.tile).address if self.plan.slots else 0
-        launch = spmm.launcher(self.dtype, workers > 1)
-        table = self._table(spmm)
+        work = kernel_module("workers")
+        workers, lock = self.plan.workers, work.LOCK
+        order = self.view.out_index if self.scatter else self.order  # None for a packed byte
+        types = self.dtype, self.view.index.dtype.name, None if order is None else order.dtype.name
+        compiled = work.scatter_worker if self.scatter else work.multiply_worker
+        multiply, rest, *_ = *(compiled(*types, columns.tile).address for columns in self.passes), 0
+        line = CACHE_LINE // self.itemsize
+        reduce = work.reduce_worker(self.dtype, line).address if self.plan.slots else 0
+        launch = work.launcher(self.dtype, workers > 1)
+        table = self._tables(spmm)
         arrays = (
             self.values.ctypes.data,
             self.view.index.ctypes.data,
-            0 if self.order is None else self.order.ctypes.data,
+            0 if order is None else order.ctypes.data,
             workers,
         )
         spare = workers > 1 and workers < numba.config.NUMBA_NUM_THREADS
@@ -343,9 +343,9 @@ class _Task:
             with lock:
                 if spare and numba.get_num_threads() != workers:
                     numba.set_num_threads(workers)
-                launch(table, B, out, multiply, *arrays)
+                launch(table, B, out, multiply, rest, *arrays)
                 if reduce:
-                    launch(table, B, out, reduce, *arrays)
+                    launch(table, B, out, reduce, 0, *arrays)
             return out
 
         return run

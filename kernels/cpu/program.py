@@ -11,6 +11,9 @@ thread are sorted so that a slice of B is packed once and serves all output rows
 
 The first visit of an item names every row of its unit, also rows without entries; it overwrites the output,
 later visits add to it. So the output needs no clearing.
+
+Where segments would be short and B is narrow, a program without segments lets the kernel *scatter*: it takes
+the entries of a visit as they are stored, and adds each product to its output row in memory.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ __all__ = [
     "VISIT_FIELDS",
     "V_BASE",
     "V_BLOCK",
+    "V_ENTRIES",
     "V_ENTRY",
     "V_FLAGS",
     "V_LOCAL",
     "V_ROW",
+    "V_ROWS",
     "V_SEGMENT",
     "V_SEGMENTS",
     "build_program",
@@ -44,6 +49,7 @@ V_ENTRY = 4  # first entry, in visiting order
 V_BASE = 5  # where the block's entries begin in the stored arrays
 V_SEGMENT = 6  # first segment
 V_SEGMENTS = 7  # how many
+V_ENTRIES, V_ROWS = 6, 7  # instead of segments, for scattering: how many entries, and how many rows to clear
 VISIT_FIELDS = 8
 
 FIRST = 1  # overwrite the rows
@@ -194,7 +200,7 @@ def _list_visits(blk_ptr, items, geometry, group, local):
     return visits[sequence], ends[sequence], item[sequence]
 
 
-def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
+def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry, scatter=False):
     """Turn a plan into visits and segments.
 
     Parameters
@@ -212,6 +218,8 @@ def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
     geometry : tuple of int
         Output rows, rows and columns of a block as the product sees it, steps in the block table from unit
         to unit and along a unit, and the output rows that a group may hold.
+    scatter : bool
+        Make no segments; `order` is not read, since the entries are visited in the stored order.
 
     Returns
     -------
@@ -229,6 +237,11 @@ def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
     group, local, worker_group, most_rows = _group_items(rows, worker_ptr, geometry[5])
     visits, ends, item = _list_visits(blk_ptr, items, geometry, group, local)
     group_ptr = np.searchsorted(group[item], np.arange(worker_group[-1] + 1))
+    worked = (group_ptr.astype(np.int64), worker_group, int(most_rows))
+    if scatter:
+        visits[:, V_ENTRIES] = ends - visits[:, V_ENTRY]
+        visits[:, V_ROWS] = rows[item]
+        return visits, np.empty((0, 2), np.uint16), *worked
     first_segment = np.empty(visits.shape[0] + 1, np.int64)
     rest = (visits, rows[item], ends, out_index, order)
     _emit_segments(False, *rest, np.empty((0, 2), np.uint16), first_segment)
@@ -236,4 +249,4 @@ def build_program(blk_ptr, out_index, order, items, worker_ptr, geometry):
     _emit_segments(True, *rest, segments, first_segment)
     visits[:, V_SEGMENT] = first_segment[:-1]
     visits[:, V_SEGMENTS] = np.diff(first_segment)
-    return visits, segments, group_ptr.astype(np.int64), worker_group, int(most_rows)
+    return visits, segments, *worked

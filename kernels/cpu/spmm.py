@@ -19,11 +19,8 @@ spread as in IEEE arithmetic.
 
 from __future__ import annotations
 
-import threading
-from functools import cache
-
 import numpy as np
-from numba import cfunc, njit, prange, types
+from numba import njit, types
 from numba.extending import overload
 
 from .program import (
@@ -32,16 +29,17 @@ from .program import (
     PARTIAL,
     V_BASE,
     V_BLOCK,
+    V_ENTRIES,
     V_ENTRY,
     V_FLAGS,
     V_LOCAL,
     V_ROW,
+    V_ROWS,
     V_SEGMENT,
     V_SEGMENTS,
     VISIT_FIELDS,
 )
 from .simd import (
-    call_worker,
     element_bytes,
     prefetch,
     read,
@@ -52,20 +50,16 @@ from .simd import (
     vector_load,
     vector_store,
     vector_zero,
-    witness_type,
     write,
 )
 
-__all__ = ["ALWAYS", "IF_UNALIGNED", "LOCK", "NEVER", "launcher", "multiply_worker", "reduce_worker"]
-
-LOCK = threading.Lock()
-"""Held while a kernel runs: some of Numba's threading layers end the process when two threads enter."""
+__all__ = ["ALWAYS", "IF_UNALIGNED", "NEVER", "multiply", "reduce"]
 
 # Words of the table that a worker reads, int64 each.
 P_B, P_B_ROW, P_B_ROWS = 0, 1, 2  # address of B, bytes of a row, rows
 P_C, P_C_ROW = 3, 4  # address of C, bytes of a row
 P_PARTIALS = 5  # address of the partial buffers, rows as long as those of C
-P_MASK, P_SHIFT = 6, 7  # index of an entry: (stored & mask) >> shift
+P_MASK, P_SHIFT = 6, 7  # index of an entry: stored & mask, in units of 1 << shift
 P_BLOCK_IN = 8  # rows of B that a block covers
 P_PACK = 9  # pack slices of B where a tile is whole: NEVER, ALWAYS, or IF_UNALIGNED to cache lines
 P_PANELS, P_PANEL_SIZE = 10, 11  # address and bytes of the threads' panels
@@ -73,7 +67,9 @@ P_TAILS, P_TAIL_SIZE = 12, 13  # address and bytes of the threads' buffers for o
 P_VISITS, P_SEGMENTS, P_GROUP_PTR, P_WORKER_GROUP = 14, 15, 16, 17  # addresses of the arrays of `program`
 P_RECORD = 18  # address of int32[items] that receives the worker of each item, or 0
 P_SLOTS, P_SLOT_UNIT, P_BLOCK_OUT, P_ROWS_OUT, P_WORKERS = 19, 20, 21, 22, 23  # for the second phase
-P_WORDS = 24
+P_COLUMNS, P_COLUMNS_END = 24, 25  # the columns to multiply, in bytes of a row
+P_OUT_MASK, P_OUT_SHIFT = 26, 27  # the same for its output row, for scattering
+P_WORDS = 28
 
 NEVER, ALWAYS, IF_UNALIGNED = 0, 1, 2
 
@@ -138,11 +134,15 @@ def _number_of(witness):
 
 
 @njit
-def _pack_slice(panel, source, rows, source_row, size, witness):
-    """Copy a slice of B, `rows` rows of `size` bytes, to the panel, where each row is as long as a vector."""
+def _pack_slice(panel, source, rows, source_row, size, end, witness):
+    """Copy a slice of B, `rows` rows of `size` bytes, to the panel, where each row is as long as a vector.
+
+    What stands behind a row up to the length of a vector is copied too, and its products are dropped in the
+    end, but nothing behind `end`, where B ends.
+    """
     width = vector_bytes(witness)
     for _ in range(rows):
-        if size >= width:
+        if source + width <= end:
             vector_store(panel, vector_load(source, witness))
         else:
             _copy_row(panel, source, size, witness)
@@ -150,17 +150,18 @@ def _pack_slice(panel, source, rows, source_row, size, witness):
         source += source_row
 
 
-def _multiply(values, index, order, witness, table, worker):
+@njit
+def multiply(values, index, order, witness, table, worker):
     """What worker number `worker` does; see the notes on visits and segments in `program`."""
     width = vector_bytes(witness)
-    row_bytes = _word(table, P_C_ROW)
+    begin, end = _word(table, P_COLUMNS), _word(table, P_COLUMNS_END)
     groups = _word(table, P_WORKER_GROUP) + 8 * worker
     for group in range(_word(groups, 0), _word(groups, 1)):
         visits = _word(table, P_GROUP_PTR) + 8 * group
         first = _word(table, P_VISITS) + _VISIT_BYTES * _word(visits, 0)
         last = _word(table, P_VISITS) + _VISIT_BYTES * _word(visits, 1)
-        for column in range(0, row_bytes, width):
-            size = min(width, row_bytes - column)
+        for column in range(begin, end, width):
+            size = min(width, end - column)
             _multiply_tile(values, index, order, witness, table, worker, first, last, column, size)
             if size < width:
                 _finish_tail(witness, table, worker, first, last, column, size)
@@ -172,11 +173,13 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
     width = vector_bytes(witness)
     whole = size == width
     wish = _word(table, P_PACK)
-    packed = not whole or wish == ALWAYS or (wish == IF_UNALIGNED and _word(table, P_B) % _LINE != 0)
+    packed = (
+        not whole or wish == ALWAYS or (wish == IF_UNALIGNED and _word(table, P_B) % min(width, _LINE) != 0)
+    )
     panel = _word(table, P_PANELS) + worker * _word(table, P_PANEL_SIZE)
     b_row = _word(table, P_B_ROW)
+    b_end = _word(table, P_B) + _word(table, P_B_ROWS) * b_row
     block_in = _word(table, P_BLOCK_IN)
-    mask = _word(table, P_MASK)
     row_step = (width if packed else b_row) >> _word(table, P_SHIFT)
     c_row = _word(table, P_C_ROW) if whole else width
     record = _word(table, P_RECORD)
@@ -190,7 +193,7 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
             source = _word(table, P_B) + block * block_in * b_row + column
             if packed:
                 rows = min(block_in, _word(table, P_B_ROWS) - block * block_in)
-                _pack_slice(panel, source, rows, b_row, size, witness)
+                _pack_slice(panel, source, rows, b_row, size, b_end, witness)
                 ahead = source + rows * b_row
                 rows = min(block_in, _word(table, P_B_ROWS) - (block + 1) * block_in)
                 ahead_end = ahead + rows * b_row
@@ -203,33 +206,110 @@ def _multiply_tile(values, index, order, witness, table, worker, first, last, co
             target = (
                 _word(table, P_TAILS) + worker * _word(table, P_TAIL_SIZE) + _word(visit, V_LOCAL) * width
             )
-        overwrite = _word(visit, V_FLAGS) & FIRST
-        if overwrite and record:
+        if _word(visit, V_FLAGS) & FIRST and record:
             write(record + 4 * (_word(visit, V_FLAGS) >> ITEM_SHIFT), np.int32(worker))
-        base = _word(visit, V_BASE)
-        entry = _word(visit, V_ENTRY)
-        segment = _word(table, P_SEGMENTS) + 4 * _word(visit, V_SEGMENT)
-        for at in range(segment, segment + 4 * _word(visit, V_SEGMENTS), 4):
-            row = target + np.int64(read(at, _U16)) * c_row
-            end = entry + np.int64(read(at + 2, _U16))
-            total = vector_zero(witness) if overwrite else vector_load(row, witness)
-            if (end - entry) & 1:
-                p = _stored_position(order, base, entry)
-                b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
-                total = vector_fma(values[p], b, total)
-                entry += 1
-            other = vector_zero(witness)
-            while entry < end:
-                p, q = _two_stored_positions(order, base, entry)
-                b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
-                total = vector_fma(values[p], b, total)
-                b = vector_load(slice_of_b + (np.int64(index[q]) & mask) * row_step, witness)
-                other = vector_fma(values[q], b, other)
-                entry += 2
-            vector_store(row, vector_add(total, other))
-            if ahead < ahead_end:
-                prefetch(ahead, witness)
-                ahead += b_row
+        ahead = _add_visit(
+            values, index, order, witness, table, visit, slice_of_b, row_step, target, c_row, ahead, ahead_end
+        )
+
+
+def _add_visit(
+    values, index, order, witness, table, visit, slice_of_b, row_step, target, c_row, ahead, ahead_end
+):
+    """One visit for one tile of columns; return where the rows of B begin that are not yet asked for.
+
+    `order` is what `_stored_position` takes, or a tuple of the pointer to the output index if the products
+    are to be scattered.
+    """
+
+
+@overload(_add_visit)
+def _add_visit_of(
+    values, index, order, witness, table, visit, slice_of_b, row_step, target, c_row, ahead, ahead_end
+):
+    return _scatter_entries if isinstance(order, types.BaseTuple) else _walk_segments
+
+
+def _walk_segments(
+    values, index, order, witness, table, visit, slice_of_b, row_step, target, c_row, ahead, ahead_end
+):
+    mask = _word(table, P_MASK)
+    b_row = _word(table, P_B_ROW)
+    overwrite = _word(visit, V_FLAGS) & FIRST
+    base = _word(visit, V_BASE)
+    entry = _word(visit, V_ENTRY)
+    segment = _word(table, P_SEGMENTS) + 4 * _word(visit, V_SEGMENT)
+    for at in range(segment, segment + 4 * _word(visit, V_SEGMENTS), 4):
+        row = target + np.int64(read(at, _U16)) * c_row
+        end = entry + np.int64(read(at + 2, _U16))
+        total = vector_zero(witness) if overwrite else vector_load(row, witness)
+        if (end - entry) & 1:
+            p = _stored_position(order, base, entry)
+            b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
+            total = vector_fma(values[p], b, total)
+            entry += 1
+        other = vector_zero(witness)
+        while entry < end:
+            p, q = _two_stored_positions(order, base, entry)
+            b = vector_load(slice_of_b + (np.int64(index[p]) & mask) * row_step, witness)
+            total = vector_fma(values[p], b, total)
+            b = vector_load(slice_of_b + (np.int64(index[q]) & mask) * row_step, witness)
+            other = vector_fma(values[q], b, other)
+            entry += 2
+        vector_store(row, vector_add(total, other))
+        if ahead < ahead_end:
+            prefetch(ahead, witness)
+            ahead += b_row
+    return ahead
+
+
+def _places(index, out_index, p, table):
+    """Input and output row of the entry stored at `p`; without `out_index` both are in one byte."""
+
+
+@overload(_places)
+def _places_in(index, out_index, p, table):
+    if out_index is not types.voidptr:
+        return lambda index, out_index, p, table: (np.int64(index[p]), np.int64(out_index[p]))
+
+    def places(index, out_index, p, table):
+        both = np.int64(index[p])
+        return (
+            (both & _word(table, P_MASK)) >> _word(table, P_SHIFT),
+            (both & _word(table, P_OUT_MASK)) >> _word(table, P_OUT_SHIFT),
+        )
+
+    return places
+
+
+@njit
+def _scatter_one(values, index, out_index, p, witness, table, b, c):
+    """Add the product of the entry stored at `p` to its output row."""
+    place, out_place = _places(index, out_index, p, table)
+    row = c + out_place * vector_bytes(witness)
+    vector = vector_load(b + place * vector_bytes(witness), witness)
+    vector_store(row, vector_fma(values[p], vector, vector_load(row, witness)))
+
+
+def _scatter_entries(
+    values, index, order, witness, table, visit, slice_of_b, row_step, target, c_row, ahead, ahead_end
+):
+    # B has one tile of columns: its rows, and those of C, follow each other without gaps.
+    width = vector_bytes(witness)
+    if _word(visit, V_FLAGS) & FIRST:
+        for row in range(target, target + _word(visit, V_ROWS) * width, width):
+            vector_store(row, vector_zero(witness))
+    entry = _word(visit, V_ENTRY)
+    end = entry + _word(visit, V_ENTRIES)
+    # Neighbours often have the same output row and would wait for each other: take turns at eight places.
+    far = (end - entry) >> 3
+    for first in range(entry, entry + far):
+        for place in range(8):
+            p = first + place * far
+            _scatter_one(values, index, order[0], p, witness, table, slice_of_b, target)
+    for p in range(entry + 8 * far, end):
+        _scatter_one(values, index, order[0], p, witness, table, slice_of_b, target)
+    return ahead
 
 
 @njit
@@ -244,13 +324,14 @@ def _finish_tail(witness, table, worker, first, last, column, size):
             )
             target = _word(table, P_PARTIALS if _word(visit, V_FLAGS) & PARTIAL else P_C)
             target += _word(visit, V_ROW) * c_row + column
-            for _ in range(_word(visit, V_SEGMENTS)):
+            for _ in range(_word(visit, V_ROWS)):
                 _copy_row(target, source, size, witness)
                 source += width
                 target += c_row
 
 
-def _reduce(values, index, order, witness, table, worker):
+@njit
+def reduce(values, index, order, witness, table, worker):
     """Second phase: add this worker's share of the rows of every partial, in the order of the slots."""
     width = vector_bytes(witness)
     row_bytes = _word(table, P_C_ROW)
@@ -271,81 +352,3 @@ def _reduce(values, index, order, witness, table, worker):
         while at < size:
             write(target + at, read(target + at, zero) + read(source + at, zero))
             at += element_bytes(witness)
-
-
-def _signature(dtype, index, order, lanes: int):
-    order_type = types.voidptr if order is None else types.CPointer(order)
-    return types.void(
-        types.CPointer(dtype),
-        types.CPointer(index),
-        order_type,
-        witness_type(dtype, lanes),
-        types.int64,
-        types.int64,
-    )
-
-
-@cache
-def multiply_worker(dtype: str, index: str, order: str | None, lanes: int):
-    """Compile (or load from Numba's cache) the worker for these types.
-
-    Parameters
-    ----------
-    dtype : {"float32", "float64"}
-        Of values, B and C.
-    index : {"uint8", "uint16"}
-        Of the stored index of an entry.
-    order : {"uint16", "uint32"} or None
-        Of the visiting order; None when it is the stored order.
-    lanes : int
-        Columns of a tile.
-
-    Returns
-    -------
-    numba.core.ccallback.CFunc
-        ``void(values, index, order, witness, table, worker)``; its `address` is what a launcher wants.
-    """
-    order_type = None if order is None else getattr(types, order)
-    return cfunc(_signature(getattr(types, dtype), getattr(types, index), order_type, lanes), cache=True)(
-        _multiply
-    )
-
-
-@cache
-def reduce_worker(dtype: str, lanes: int):
-    """Compile the worker of the second phase, with the arguments of `multiply_worker`'s."""
-    return cfunc(_signature(getattr(types, dtype), types.uint8, None, lanes), cache=True)(_reduce)
-
-
-def _launch(table, B, C, function, values, index, order, workers):
-    """Run ``function`` for every worker number on Numba's threads."""
-    table[P_B] = B.ctypes.data
-    table[P_C] = C.ctypes.data
-    address = table.ctypes.data
-    for worker in prange(workers):
-        call_worker(function, values, index, order, address, worker)
-
-
-def _launch_alone(table, B, C, function, values, index, order, workers):
-    """Run ``function`` for every worker number on the calling thread."""
-    table[P_B] = B.ctypes.data
-    table[P_C] = C.ctypes.data
-    for worker in range(workers):
-        call_worker(function, values, index, order, table.ctypes.data, worker)
-
-
-@cache
-def launcher(dtype: str, parallel: bool):
-    """Compile (or load) the function that starts the workers.
-
-    Returns
-    -------
-    callable
-        ``launch(table, B, C, function, values, index, order, workers)``: the table of words, the C-contiguous
-        operands, four addresses and the number of workers.
-    """
-    operand = types.Array(getattr(types, dtype), 2, "C", readonly=True)
-    result = types.Array(getattr(types, dtype), 2, "C")
-    signature = types.void(types.Array(types.int64, 1, "C"), operand, result, *[types.int64] * 5)
-    function = _launch if parallel else _launch_alone
-    return njit(signature, parallel=parallel, nogil=True, cache=True)(function)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from csbviz.balance import STRATEGIES, make_plan
 from csbviz.errors import MatrixError, OptionError
 from csbviz.formats import CSBMatrix, load_matrix
-from csbviz.ops import csb_cpu
+from csbviz.ops import csb_cpu, csb_cpu_tiles
 from csbviz.ops.registry import OPS
 
 SENTINEL = 12345.0
@@ -107,11 +107,33 @@ def test_product_equals_float64(problem):
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("n", [1, 31, 32, 33, 96])
-def test_automatic_tile(op, n):
-    S = random_matrix(200, 300, 0.1, 1)
-    prepared = check(S, CSBMatrix.from_scipy(S, 64), op, n)
-    assert prepared.params["tile_n"] == csb_cpu.default_tile(n, 4, csb_cpu.lanes_at_most(4))
+@pytest.mark.parametrize("n", [*range(1, 18), 31, 32, 33, 63, 64, 65, 66, 96, 130])
+def test_every_width(op, n):
+    """Short and long rows of blocks, so that narrow products are scattered in one and not in the other."""
+    for density in (0.01, 0.3):
+        S = random_matrix(150, 170, density, n)
+        prepared = check(S, CSBMatrix.from_scipy(S, 64), op, n)
+        assert prepared.params["tile_n"] == csb_cpu_tiles.default_tile(n, 4, csb_cpu_tiles.lanes_at_most(4))
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("n", [1, 2, 7, 17, 20])
+@pytest.mark.parametrize("block", [(16, 16), (2, 128), (128, 2)])
+def test_packed_positions_with_rows_of_any_length(op, n, block):
+    for density in (0.02, 0.5):  # B is read where it lies in the first, from packed slices in the second
+        S = random_matrix(100, 90, density, n)
+        check(S, CSBMatrix.from_scipy(S, block, index="packed"), op, n, tile_n=16)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+@pytest.mark.parametrize("order", ["row", "col", "morton"])
+def test_scattered_products_of_cut_units(op, strategy, order):
+    S = random_matrix(300, 200, 0.02, 17)
+    S = sp.vstack([S, random_matrix(16, 200, 0.9, 18, empty=False)]).tocsr()
+    A = CSBMatrix.from_scipy(S, 16, order=order)
+    prepared = check(S, A, op, 1, threads=3, balance=strategy)
+    assert not prepared.notes  # no second order
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -184,8 +206,9 @@ def test_a_plan_of_ones_own_is_followed():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="guards pages with mprotect")
-@pytest.mark.parametrize("n", [1, 17, 64])
-def test_reads_nothing_behind_the_operand(n):
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 17, 18, 64, 66])
+@pytest.mark.parametrize("density", [0.01, 0.3])
+def test_reads_nothing_behind_the_operand(n, density):
     rows = 100
     size = rows * n * 4
     pages = -(-size // mmap.PAGESIZE)
@@ -195,8 +218,20 @@ def test_reads_nothing_behind_the_operand(n):
     assert libc.mprotect(ctypes.c_void_p(address + pages * mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
     B = np.frombuffer(memory, np.float32, rows * n, pages * mmap.PAGESIZE - size).reshape(rows, n)
     B[:] = np.random.default_rng(9).standard_normal(B.shape)
-    S = random_matrix(50, rows, 0.3, 10)
-    check(S, CSBMatrix.from_scipy(S, 64), "A@B", n, B=B, tile_n=16 if n < 64 else 64)
+    S = random_matrix(50, rows, density, 10)
+    last = sp.csr_matrix((np.ones(1, np.float32), ([7], [rows - 1])), shape=S.shape)
+    S = (S + last).tocsr()  # so that the last row of B is used
+    check(S, CSBMatrix.from_scipy(S, 64), "A@B", n, B=B)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_special_numbers_in_scattered_products(op, n):
+    S = random_matrix(90, 70, 0.03, 20)
+    A = CSBMatrix.from_scipy(S, 64)
+    B = np.random.default_rng(21).standard_normal((S.shape[op == "A@B"], n)).astype(np.float32)
+    B[::7, n // 2], B[3::7, n // 2] = np.nan, np.inf
+    check(S, A, op, n, B=B)
 
 
 def test_threads_may_share_a_prepared_product():
@@ -240,6 +275,8 @@ def test_refuses_what_it_does_not_have():
         csb_cpu.prepare(A, "A@B", 16, threads=2, balance="best")
     with pytest.raises(OptionError, match="tile_n is 48"):
         csb_cpu.prepare(A, "A@B", 16, threads=2, tile_n=48)
+    with pytest.raises(OptionError, match="tile_n is 64"):
+        csb_cpu.prepare(A.astype("float64"), "A@B", 64, threads=2, tile_n=64)
     with pytest.raises(OptionError, match="static plan"):
         csb_cpu.prepare(A, "A.T@B", 16, threads=2, balance=make_plan(A, workers=2))
     with pytest.raises(OptionError, match="operation is 'B@A'"):
@@ -266,7 +303,14 @@ def test_states_the_bytes_it_reads():
 
 @example(n=128, itemsize=4)
 @given(n=st.integers(1, 2000), itemsize=st.sampled_from([4, 8]))
-def test_default_tile_is_one_that_exists(n, itemsize):
-    tile = csb_cpu.default_tile(n, itemsize, 256 // itemsize)
-    assert 64 <= tile * itemsize <= 256
-    assert tile * itemsize == 64 or tile < 2 * n  # no tile of which half is empty, if a smaller one serves
+def test_passes_cover_the_columns_once(n, itemsize):
+    tile = csb_cpu_tiles.default_tile(n, itemsize, 256 // itemsize)
+    passes = csb_cpu_tiles.passes(n, tile, itemsize)
+    assert len(passes) <= 2
+    assert [p.begin for p in passes] == [0, *(p.end for p in passes[:-1])]
+    assert passes[-1].end == n * itemsize
+    assert all(p.whole for p in passes[:-1])
+    for p in passes:
+        assert p.tile_bytes <= 256
+        assert p.tile & (p.tile - 1) == 0  # a power of two
+        assert 2 * (p.end - p.begin) > p.tile_bytes  # never half empty
