@@ -118,9 +118,21 @@ def verdict(records: list[Record]) -> Verdict:
         f"({record.m} × {record.k}, {_share(record.sparsity, 1)} sparse, N = {ns}, {record.dtype}, "
         f"{record.mode}, {record.device_name})"
     )
-    reasons = [f"{_OP_NAMES[case.op]}: {case.reason}" for _, case in headline.values()]
+    reasons = [
+        f"{_OP_NAMES[case.op]}: {case.reason}{_elsewhere(case, cases)}" for _, case in headline.values()
+    ]
     sentence = f"{'; '.join(parts)} {where}."
     return Verdict(sentence[0].upper() + sentence[1:], " ".join(reasons), cases, problems, _caution(records))
+
+
+def _elsewhere(headline: CaseVerdict, cases: tuple[CaseVerdict, ...]) -> str:
+    """Name the N at which another format wins than in the headline."""
+
+    def contradicts(case: CaseVerdict) -> bool:
+        return case.op == headline.op and not {case.winner, *case.level} & {headline.winner, *headline.level}
+
+    ns = sorted(case.n for case in cases if contradicts(case))
+    return f" At N = {' and '.join(map(str, ns))} another format is the fastest." if ns else ""
 
 
 def _caution(records: list[Record]) -> str:

@@ -176,3 +176,14 @@ def test_a_machine_that_others_kept_busy_calls_for_caution():
 
     assert judged(None).caution == judged(0.1).caution == ""
     assert judged(0.45).caution.startswith("Other programs used 45 % of the processors")
+
+
+def test_the_reason_names_the_n_at_which_another_format_wins():
+    times = {1: (90.0, 30.0), 32: (100.0, 102.0), 128: (200.0, 700.0)}
+    records = [
+        one
+        for n, (csb, csr) in times.items()
+        for one in (record("csb", "csb", csb, n=n), record("mkl", "csr", csr, n=n))
+    ]
+    assert "At N = 1 another format is the fastest." in verdict(records).reason
+    assert "another format" not in verdict(records[2:]).reason
