@@ -10,7 +10,9 @@ How it gets its speed:
 2. The rows of B that a block needs, cut to the tile, are packed side by side in the thread's own panel: they
    stay in the first-level cache, whatever the row length of B, and serve all output rows of the group.
    Meanwhile the rows for the next blocks are asked for.
-3. The Python side of a product is one call with few arguments; the rest lies in a table of 64-bit words.
+3. The last columns get a tile of their own width. Where B has few columns and the rows of blocks few entries,
+   the products are added to C in memory one by one, without a second order and without branches to guess.
+4. The Python side of a product is one call with few arguments; the rest lies in a table of 64-bit words.
 
 Every output row belongs to one thread at a time and nothing is added atomically: results are the same in
 every run. No product is skipped and none is reordered on the assumption of finite numbers, so NaN and Inf
