@@ -120,7 +120,7 @@ def plot_index_bytes(info: IndexBytesInfo, dark: bool = False) -> go.Figure:
         hovertemplate="β = %{customdata}: %{y:.3f} B per nonzero<extra>CSB</extra>",
         showlegend=False,
     )
-    if info.values:
+    if info.best is not None:
         labels.append(_end_label("CSB", info.values[-1], info.top, readable(color, dark)))
     add_end_labels(fig, labels, (0, info.top), _PLOT_PIXELS)
     fig.update_xaxes(

@@ -211,7 +211,7 @@ def _add_threshold(fig: go.Figure, threshold: float, dark: bool) -> None:
 def caption(info: WeightHistogramInfo) -> str:
     """What is shown and what is not: the zeros, the pruned part, and weights beyond the axis."""
     if info.size == 0:
-        return "The layer has no weights."
+        return "There are no values to count: none is stored."
     parts = [_zeros(info)]
     if info.pruned_total:
         parts.append(_pruned(info))

@@ -78,6 +78,7 @@ def test_no_nonzeros_still_draw(shape):
     curve = index_bytes.get_index_bytes_info(S, index_bytes_per_nonzero(S, (4, 8)))
     assert index_bytes.plot_index_bytes(curve).to_json()
     assert "Without nonzeros" in index_bytes.caption(curve)
+    assert "nan" not in str(index_bytes.plot_index_bytes(curve).layout.annotations).lower()
 
 
 def test_curve_and_references_agree_with_the_sizes(matrix):
