@@ -36,7 +36,8 @@ class Record:
         Heaviest worker's share over the average share (λ), for plans that fix who
         does what (those of the CPU kernels).
     prepare_us : float
-        Time of conversion, plan and upload, which stays out of the timing.
+        Time of conversion, plan and upload, which stays out of the timing; where a kernel is used for the
+        first time, compiling it is part of that.
     others_load : float
         Share of all processors' time that other programs used while the case was timed, 0 to 1; of CPU
         kernels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import pickle
 import time
@@ -15,6 +16,8 @@ from .jobs import resolve, sentence_of
 __all__ = ["end_worker_process", "run_job"]
 
 _REPORT_INTERVAL = 0.05  # seconds between two reports with the same message
+_END_SECONDS = 10  # how long a killed process may take to go
+_POLL_SECONDS = 0.02
 _FAULT = "A CUDA kernel of this job failed ({}) and ended the job; the next one gets a new process."
 
 
@@ -80,11 +83,11 @@ def _outcome(function: str, kwargs: bytes, job_id: str, topic: str) -> dict[str,
         return {"state": "failed", "error": why}
 
 
-def end_worker_process(dask_worker: Any) -> None:
-    """End the worker process of the nanny in which this runs, and all that it started.
+async def end_worker_process(dask_worker: Any) -> None:
+    """End the worker process of the nanny in which this runs, and all that it started; wait until it is gone.
 
     Dask passes the nanny as `dask_worker`. A kernel in full run answers to nothing gentler; the nanny then
-    starts a new process.
+    starts a new process. A process that used a GPU takes a while to go, as the driver clears the GPU first.
     """
     import psutil
 
@@ -101,3 +104,6 @@ def end_worker_process(dask_worker: Any) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
+    deadline = time.monotonic() + _END_SECONDS
+    while worker.is_running() and time.monotonic() < deadline:
+        await asyncio.sleep(_POLL_SECONDS)  # the nanny goes on meanwhile, which buries the process

@@ -86,6 +86,7 @@ def test_a_kernel_in_full_run_is_cancelled_and_the_gpu_is_free_again(service):
     service.cancel(running)
     assert service.wait(running, LONG).state == "cancelled"
     assert not psutil.pid_exists(pid)
+    print(f"from cancel to cancelled: {time.monotonic() - start:.2f} s")
     assert job(service, "environment").result["sum"] == 0
     seconds = time.monotonic() - start
     print(f"from cancel to the end of the next job: {seconds:.1f} s")

@@ -13,7 +13,7 @@ from csbviz.ops.cuda_driver import read_driver
 from csbviz.service import get_service
 from csbviz.ui.components import jobs
 from csbviz.ui.text import escape
-from tests.ui.conftest import App
+from tests.ui.conftest import App, matrix_bytes
 
 pytestmark = pytest.mark.gpu
 
@@ -194,6 +194,38 @@ def test_a_gpu_fault_is_one_sentence_on_the_page_and_the_next_run_works(session,
     check(session, FLOAT32, n=512)
 
 
+def test_chosen_kernels_run_cold_with_a_chosen_balance(session):
+    test = session.test
+    test.segmented_control(key="w.mode").set_value("cold")
+    test.multiselect(key="w.ns").set_value([32])
+    test.pills(key="w.ops").set_value(["A.T@B"])
+    test.selectbox(key="w.balance").select("equal_nnz")
+    test.pills(key="w.kernels").set_value(["csb_cuda", "cublas_fp32"])
+    session.run()
+    session.press_run()
+    session.until_it_ends()
+    assert [error.value for error in test.error] == []
+    found = session.found()
+    show(found)
+    assert [record["kernel"] for record in found["records"]] == ["csb_cuda", "cublas_fp32"]
+    assert {record["status"] for record in found["records"]} == {"ok"}
+    assert found["records"][0]["balance"] == "equal_nnz"
+    assert "N = 32, float32, cold, " in found["verdict"]["sentence"]
+
+
+def test_an_uploaded_matrix_runs_on_the_gpu():
+    session = Session()
+    session.open("model")
+    session.upload("square.npz", matrix_bytes(2048, 2048, 0.05))
+    session.open("run")
+    session.test.segmented_control(key="w.device").set_value("cuda")
+    session.run()
+    session.press_run()
+    session.until_it_ends()
+    records = check(session, FLOAT32)
+    assert {(record["m"], record["k"]) for record in records.values()} == {(2048, 2048)}
+
+
 @pytest.mark.parametrize("direction", ["A@B", "A.T@B"])
 def test_the_page_balance_deals_the_work_to_the_multiprocessors(session, direction):
     test = session.open("balance")
@@ -212,7 +244,7 @@ def test_the_app_itself_never_uses_the_gpu():
     """A process of its own, because other tests use the GPU in this one."""
     script = """
 import ctypes, sys
-from tests.ui.conftest import App
+from tests.ui.conftest import App, matrix_bytes
 app = App({"model": "fashion_cnn", "device": "cuda", "units": "cuda"})
 app.open("balance")
 assert not app.open("run").button(key="run").disabled
