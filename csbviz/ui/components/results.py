@@ -166,9 +166,9 @@ def _table(records: list[Record]) -> None:
             "Kernel": st.column_config.TextColumn("Kernel", pinned=False),
             "Median": number(f"Median ({unit})", format="%.4g"),
             "Quartiles": st.column_config.TextColumn(f"Quartiles ({unit})", alignment="right"),
-            "CSR": number("× CSR", format="%.2f", help="Speed-up over the fastest CSR kernel with one copy"),
+            "CSR": number("× CSR", format="%.3g", help="Speed-up over the fastest CSR kernel with one copy"),
             "dense": number(
-                "× dense", format="%.2f", help="Speed-up over the fastest dense kernel of this precision"
+                "× dense", format="%.3g", help="Speed-up over the fastest dense kernel of this precision"
             ),
             "Error": number("Rel. error", format="%.1e", help="‖C − C₆₄‖ / ‖C₆₄‖ against a float64 product"),
             "Rate": number("GFLOP/s", format="%.1f", help="2 · nonzeros · N / median"),
