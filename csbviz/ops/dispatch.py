@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,11 @@ def prepare_kernel(
     UnavailableError
         If the kernel cannot run on this machine.
     """
+    plans: OrderedDict = A.cache.setdefault("plans", OrderedDict())
+    key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())), _gpu(kernel))
+    if key in plans:
+        plans.move_to_end(key)
+        return plans[key]
     require(kernel, op, A.dtype)
     unknown = set(params) - set(kernel.tunables)
     if unknown:
@@ -57,11 +63,6 @@ def prepare_kernel(
             f"Kernel {kernel.name} has no parameter {sorted(unknown)[0]!r}; "
             f"it has {', '.join(kernel.tunables) or 'none'}."
         )
-    plans: OrderedDict = A.cache.setdefault("plans", OrderedDict())
-    key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())), _gpu(kernel))
-    if key in plans:
-        plans.move_to_end(key)
-        return plans[key]
     prepared = kernel.prepare(A, op, n, threads=threads, balance=balance, **params)
     if kernel.device == "cuda":
         import cupy
@@ -83,6 +84,7 @@ def _gpu(kernel: Kernel) -> int | None:
     return cupy.cuda.runtime.getDevice()
 
 
+@functools.cache  # keeps answers, not errors: what becomes available later is found
 def _choose(device: str, op: str, dtype: str) -> Kernel:
     reasons = []
     for kernel in kernels(device=device, op=op, dtype=dtype):
