@@ -487,6 +487,16 @@ def test_bench_verifies_times_and_judges(run, matrix, tmp_path):
     assert "csr_mkl" in text
 
 
+@pytest.mark.parametrize(("options", "shape"), [([], [64, 64]), (["--block-size", "16x8"], [16, 8])])
+def test_bench_cuts_blocks_that_suit_the_device(run, matrix, monkeypatch, options, shape):
+    monkeypatch.setattr(
+        "csbviz.commands.bench._check_dtype", lambda request, dtype: None
+    )  # also without a GPU
+    options = [*options, "--device", "cuda", "--kernels", "csb_cuda", "--n", "4", "--json", "-"]
+    found = as_json(run("bench", matrix, *options))
+    assert [record["block_shape"] for record in found["records"]] == [shape, shape]
+
+
 def test_bench_takes_several_files_columns_dtypes_and_modes(run, matrix, weights, tmp_path):
     save_file(
         {"a.weight": weights["fc.weight"], "b.weight": weights["head.weight"]}, tmp_path / "net.safetensors"

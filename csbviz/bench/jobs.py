@@ -33,16 +33,19 @@ def run_bench(
     progress : callable
         ``progress(fraction, message)``.
     name, block_shape, order, dtype
-        Name in the records; how the CSB matrix is laid out; type of its values.
+        Name in the records; how the CSB matrix is laid out (None: blocks that suit the device); type of its
+        values.
 
     Returns
     -------
     dict
         "records": list of record dicts; "verdict": dict of the verdict's fields.
     """
-    from csbviz.formats import CSBMatrix
+    from csbviz.formats import CSBMatrix, choose_block_shape
 
     progress(0.0, "Building the CSB matrix")
+    if block_shape is None:
+        block_shape = choose_block_shape(csr.shape, csr.nnz, device=request.get("device", "cpu"))
     A = CSBMatrix.from_scipy(csr.astype(dtype), block_shape=block_shape, order=order)
     records = bench_matrix(A, BenchRequest(**request), name=name, progress=progress)
     del A  # and what it keeps on a GPU

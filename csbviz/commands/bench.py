@@ -21,7 +21,7 @@ WRONG_RESULT = 1
 def run(args: argparse.Namespace) -> int:
     """Measure every matrix in turn; a file that cannot be read stops the run before anything is timed."""
     from csbviz.bench import BenchRequest, bench_matrix, verdict
-    from csbviz.formats import CSBMatrix
+    from csbviz.formats import CSBMatrix, choose_block_shape
 
     request = BenchRequest(
         ops=tuple(args.op),
@@ -41,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     for index, (source, layer) in enumerate(cases):
         name = f"{source.name}:{layer}" if source.is_model else layer
         csr = source.opened.csr(layer).astype(args.dtype)
-        A = CSBMatrix.from_scipy(csr, block_shape=args.block_size)
+        block_shape = args.block_size or choose_block_shape(csr.shape, csr.nnz, device=request.device)
+        A = CSBMatrix.from_scipy(csr, block_shape=block_shape)
         progress = _progress(index, len(cases), name)
         records = bench_matrix(A, request, name=name, progress=progress)
         progress(None, "")

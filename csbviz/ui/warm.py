@@ -44,6 +44,14 @@ def _load() -> None:
     for module in _MODULES:
         importlib.import_module(module)
     _convert_once()
+    _ask_driver_once()
+
+
+def _ask_driver_once() -> None:
+    """Where there is a GPU, the driver's first answer takes most of a second."""
+    from csbviz.ops.cuda_driver import read_driver
+
+    read_driver()
 
 
 def _convert_once() -> None:

@@ -162,6 +162,15 @@ def test_a_kernel_that_fails_while_it_is_timed_is_one_record(A, monkeypatch):
     assert found["dense_torch"].median_us == 1.0
 
 
+@pytest.mark.parametrize(("asked", "shape"), [(None, [64, 64]), ((16, 32), [16, 32])])
+def test_a_job_cuts_blocks_that_suit_its_device(A, asked, shape):
+    from csbviz.bench.jobs import run_bench
+
+    request = {"ops": ["A@B"], "ns": [8], "device": "cuda", "kernels": ["csb_cuda"], "min_time": 0.01}
+    found = run_bench(A.to_scipy(), request, lambda fraction, message: None, block_shape=asked)
+    assert [record["block_shape"] for record in found["records"]] == [shape]
+
+
 def test_records_survive_json(A):
     records = bench_matrix(A, quick(ops=("A@B",), kernels=("csr_scipy",)))
     text = json.dumps([r.to_dict() for r in records], allow_nan=False)
