@@ -12,6 +12,8 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
+from benchmarks.user_speed import AIMS
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
@@ -125,7 +127,7 @@ def gpu_tables(data: dict) -> tuple[str, str]:
 
 def speed_table(data: dict) -> str:
     """The speed a user feels, beside its aims."""
-    rows = [[name, f"{data['figures'][name]:.2f}", f"≤ {aim:g}"] for name, aim in data["aims"].items()]
+    rows = [[name, f"{data['figures'][name]:.2f}", f"≤ {aim:g}"] for name, aim in AIMS.items()]
     return table(["what", "measured", "aim"], rows) + f"\n\n{data['device']}, {data['when'][:10]}."
 
 
@@ -168,7 +170,8 @@ about 95 % sparsity, and dense fp32 at 70 %.
 ### The speed a user feels
 
 `python -m benchmarks.user_speed --json docs/data/user_speed.json`, in headless Chromium with the sample
-transformer.
+transformer. Its largest layer, the word embeddings, holds 11.7 million nonzeros while it is not pruned and takes
+longer than the others.
 
 {speed}
 """

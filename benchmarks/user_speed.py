@@ -41,6 +41,7 @@ AIMS = {
     "CSR to CSB / S.tocsc(), 2048x512 90 %": 1.5,
     "first page drawn [s]": 3.0,
     "another layer shown [s]": 1.0,
+    "the largest layer shown [s]": 1.0,
     "another block size shown [s]": 1.0,
     "4096x4096 layout shown [s]": 1.5,
     "4096x4096 layout to the browser [MB]": 3.0,
@@ -177,9 +178,9 @@ def browser_figures(large: Path) -> dict[str, float]:
         figures["first page drawn [s]"] = visitor.open(f"?model={sample}", "Layers that can be pruned")
         visitor.open(f"layout?model={sample}", "Bytes in each format")
         time.sleep(5)  # the app loads heavy modules in the background after its first page
-        figures["another layer shown [s]"] = statistics.median(
-            visitor.choose_layer(i) for i in (1, 3, 2, 3, 1)
-        )
+        typical, largest = ((0, 4, 3, 5, 4), 2) if sample == "minilm_l6" else ((0, 1, 3, 1, 0), 2)
+        figures["another layer shown [s]"] = statistics.median(map(visitor.choose_layer, typical))
+        figures["the largest layer shown [s]"] = visitor.choose_layer(largest)
         visitor.open(f"layout?model={sample}&block=64x64", "Bytes in each format")
         keys = ("ArrowLeft", "ArrowLeft", "ArrowRight", "ArrowLeft", "ArrowRight")
         figures["another block size shown [s]"] = statistics.median(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import OptionError
+from ..formats.cells import count_cells
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -104,18 +105,7 @@ def cell_counts(
     int64[⌈rows / cell rows⌉, ⌈columns / cell columns⌉]
     """
     height, width = rows[1] - rows[0], cols[1] - cols[0]
-    down, across = -(-height // cell[0]), -(-width // cell[1])
-    if down * across == 0:
-        return np.zeros((down, across), dtype=np.int64)
-    pointers = S.indptr[rows[0] : rows[1] + 1]
-    first_pixel = (np.arange(height, dtype=np.int64) // cell[0]) * across
-    pixel = np.repeat(first_pixel, np.diff(pointers))
-    columns = S.indices[pointers[0] : pointers[-1]]
-    if (cols[0], cols[1]) != (0, S.shape[1]):
-        inside = (columns >= cols[0]) & (columns < cols[1])
-        pixel, columns = pixel[inside], columns[inside] - cols[0]
-    pixel += (np.arange(width, dtype=np.int64) // cell[1])[columns]
-    return np.bincount(pixel, minlength=down * across).reshape(down, across).astype(np.int64, copy=False)
+    return count_cells(S, rows, cols, (np.arange(height) // cell[0], np.arange(width) // cell[1]))
 
 
 def cell_areas(height: int, width: int, cell: tuple[int, int]) -> np.ndarray:

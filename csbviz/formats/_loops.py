@@ -349,3 +349,19 @@ def count_nonempty_blocks(indptr, indices, cols, row_shift, col_shift):
                 seen[j] = i
                 blocks += 1
     return blocks
+
+
+@njit(nogil=True, cache=True)
+def count_cells(indptr, indices, first_row, cell_of_row, first_col, cell_of_col, counts):
+    """Add the entries of a window to `counts` [cells down, cells across]; others are passed over.
+
+    `cell_of_row` and `cell_of_col` name the cell of each row and column of the window.
+    """
+    width = len(cell_of_col)
+    for r in range(len(cell_of_row)):
+        row = first_row + r
+        line = counts[cell_of_row[r]]
+        for p in range(indptr[row], indptr[row + 1]):
+            c = indices[p] - first_col
+            if 0 <= c < width:
+                line[cell_of_col[c]] += 1

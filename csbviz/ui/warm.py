@@ -55,9 +55,12 @@ def _ask_driver_once() -> None:
 
 
 def _convert_once() -> None:
-    """Have the loops of the conversion compiled, or read from their cache, before a layer needs them."""
+    """Have the loops of conversion and pictures compiled, or read from their cache, beforehand."""
     from scipy.sparse import eye_array
 
     from csbviz.formats import CSBMatrix
+    from csbviz.formats.cells import count_cells
 
-    CSBMatrix.from_scipy(eye_array(8, format="csr", dtype="float32"), block_shape=(4, 4)).block_nnz()
+    small = eye_array(8, format="csr", dtype="float32")
+    CSBMatrix.from_scipy(small, block_shape=(4, 4)).block_nnz()
+    count_cells(small, (0, 8), (0, 8), (range(8), range(8)))
