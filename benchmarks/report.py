@@ -170,8 +170,8 @@ about 95 % sparsity, and dense fp32 at 70 %.
 ### The speed a user feels
 
 `python -m benchmarks.user_speed --json docs/data/user_speed.json`, in headless Chromium with the sample
-transformer. Its largest layer, the word embeddings, holds 11.7 million nonzeros while it is not pruned and takes
-longer than the others.
+transformer. Its largest layer, the word embeddings, holds 11.7 million nonzeros while it is not pruned, and
+takes longer than the others.
 
 {speed}
 """
