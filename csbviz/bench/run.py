@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from csbviz.bench.gpu_timing import clocks, time_cuda
-from csbviz.bench.noise import OthersLoad
+from csbviz.bench.noise import UNSTEADY, OthersLoad, spread
 from csbviz.bench.record import OK, Record, by_case
 from csbviz.bench.timing import MODES, time_cpu
 from csbviz.bench.verify import ERROR_BOUNDS, Reference, make_reference, relative_error
@@ -28,6 +28,14 @@ _FAILURES = (CSBVizError, MemoryError, RuntimeError, ImportError, OSError)
 MAX_COLUMNS = 1 << 16
 ROUNDS = 3
 """Contenders are timed in turn this many times, so that a drift of the machine's speed meets all of them."""
+
+EXTRA_ROUNDS = 4
+"""Most further rounds for contenders whose times are unsteady. A thread that the system sets aside for a moment
+can make a product take fifty times as long; such moments should be a minority of the samples, which all
+count."""
+
+_PAUSE_SECONDS = 0.25
+"""Before an extra round, so that what disturbed the last one may pass."""
 
 
 @dataclass(frozen=True)
@@ -280,21 +288,34 @@ def _time_all(
 ) -> None:
     rounds = 1 if request.mode == "cold" else ROUNDS
     samples: dict[int, list] = {id(contender): [] for contender in ready}
-    for turn in range(rounds):
-        for index, contender in enumerate(ready):
-            part = 0.4 + 0.6 * (turn * len(ready) + index) / (rounds * len(ready))
+
+    def take_turns(chosen: list[_Contender], begin: float, end: float) -> None:
+        for index, contender in enumerate(chosen):
+            part = begin + (end - begin) * index / len(chosen)
             step(part, f"{op}, N = {n}: timing {contender.record.title}")
             try:
-                times = _time_one(contender, request, threads, request.min_time / rounds)
+                samples[id(contender)].append(
+                    _time_one(contender, request, threads, request.min_time / rounds)
+                )
             except _FAILURES as error:
+                _clear_times(contender.record)
                 _note_failure(contender.record, error)
             else:
-                samples[id(contender)].append(times)
+                _fill_times(contender.record, np.concatenate(samples[id(contender)]))
+
+    for turn in range(rounds):
+        take_turns(ready, 0.4 + 0.5 * turn / rounds, 0.4 + 0.5 * (turn + 1) / rounds)
+        ready = [contender for contender in ready if contender.record.status == OK]
+    for turn in range(EXTRA_ROUNDS):
+        again = [contender for contender in ready if spread(contender.record) > UNSTEADY]
+        if not again or request.mode == "cold":
+            break
+        time.sleep(_PAUSE_SECONDS)
+        take_turns(again, 0.9 + 0.1 * turn / EXTRA_ROUNDS, 0.9 + 0.1 * (turn + 1) / EXTRA_ROUNDS)
         ready = [contender for contender in ready if contender.record.status == OK]
     speed = clocks() if ready and request.device == "cuda" else {}
     for contender in ready:
         contender.record.clocks = speed
-        _fill_times(contender.record, np.concatenate(samples[id(contender)]))
 
 
 def _time_one(contender: _Contender, request: BenchRequest, threads: int, min_time: float) -> np.ndarray:
@@ -303,6 +324,11 @@ def _time_one(contender: _Contender, request: BenchRequest, threads: int, min_ti
     return time_cpu(
         contender.run, contender.B, contender.out, mode=request.mode, threads=threads, min_time=min_time
     )
+
+
+def _clear_times(record: Record) -> None:
+    record.median_us = record.p25_us = record.p75_us = record.tflops = None
+    record.samples = []
 
 
 def _fill_times(record: Record, samples: np.ndarray) -> None:

@@ -195,3 +195,25 @@ def test_records_survive_json(A):
 def test_bad_requests_get_one_sentence(A, changes, message):
     with pytest.raises(OptionError, match=message):
         bench_matrix(A, quick(**changes))
+
+
+def test_unsteady_times_are_taken_again(A, monkeypatch):
+    """A disturbed round becomes a minority of the samples, and no sample is dropped."""
+    from csbviz.bench import run
+
+    rounds = iter([[10.0], [900.0], [800.0], [10.1] * 2, [9.9] * 8])
+    monkeypatch.setattr(run, "time_cpu", lambda *args, **kwargs: np.array(next(rounds)))
+    monkeypatch.setattr(run, "_PAUSE_SECONDS", 0.0)
+    (record,) = bench_matrix(A, quick(ops=("A@B",), kernels=("csr_scipy",)))
+    assert record.median_us == pytest.approx(10.0, abs=0.2)
+    assert record.samples[:3] == [10.0, 900.0, 800.0]
+    assert len(record.samples) == 13
+
+
+def test_steady_times_are_taken_once(A, monkeypatch):
+    from csbviz.bench import run
+
+    calls = []
+    monkeypatch.setattr(run, "time_cpu", lambda *args, **kwargs: calls.append(1) or np.array([5.0, 5.1]))
+    bench_matrix(A, quick(ops=("A@B",), kernels=("csr_scipy",)))
+    assert len(calls) == run.ROUNDS

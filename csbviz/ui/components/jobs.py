@@ -16,7 +16,7 @@ from csbviz.ui.text import OP_NAMES, escape
 
 __all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "watch"]
 
-_POLL_SECONDS = 0.5
+_POLL_SECONDS = 0.8
 _ENDED = ("done", "failed", "cancelled")
 
 
