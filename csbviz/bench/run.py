@@ -30,7 +30,7 @@ ROUNDS = 3
 """Contenders are timed in turn this many times, so that a drift of the machine's speed meets all of them."""
 
 EXTRA_ROUNDS = 4
-"""Most further rounds for contenders whose times are unsteady. A thread that the system sets aside for a moment
+"""Most further rounds for contenders whose times are unsteady. A thread that the system sets aside a moment
 can make a product take fifty times as long; such moments should be a minority of the samples, which all
 count."""
 
