@@ -23,8 +23,10 @@ INSTALLED := $(STAMPS)/run $(STAMPS)/samples $(if $(CUPY),$(STAMPS)/$(CUPY))
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-app: install  ## install what is missing and start the app; it prints its address
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+app: install  ## install what is missing and open the app in the browser
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+	  (sleep 3; $(BIN)/python -m webbrowser -t http://localhost:$(PORT) >/dev/null 2>&1) & \
+	fi; exec $(BIN)/streamlit run app.py --server.port $(PORT)
 
 install: $(INSTALLED)  ## make the virtual environment with everything the app needs
 ifneq ($(DRIVER),)
