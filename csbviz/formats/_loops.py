@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["SORTED", "UNSORTED", "csb_to_csr", "csr_to_csb", "dense_to_csb", "sort_blocks"]
+__all__ = ["SORTED", "UNSORTED", "csb_to_csr", "csr_to_csb", "dense_to_csb", "dense_to_csr", "sort_blocks"]
 
 SORTED, UNSORTED = -1, -2  # what csr_to_csb returns when all columns are in range
 SMALL = 16  # entries up to which insertion sort is the fastest
@@ -332,6 +332,19 @@ def sort_blocks(bits, row_ind, col_ind, blk_ptr, row_keys, col_keys, key_bits):
         for b in range(n):
             a = order[b]
             to_bits[b], to_row[b], to_col[b] = from_bits[a], from_row[a], from_col[a]
+
+
+@njit(nogil=True, cache=True)
+def dense_to_csr(matrix, indptr, indices, values):
+    """Fill the arrays of CSR from a dense matrix whose row pointers are known."""
+    for row in range(matrix.shape[0]):
+        line = matrix[row]
+        position = np.uintp(indptr[row])
+        for col in range(matrix.shape[1]):
+            if line[col] != 0:
+                indices[position] = col
+                values[position] = line[col]
+                position += np.uintp(1)
 
 
 @njit(nogil=True, cache=True)

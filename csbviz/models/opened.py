@@ -136,25 +136,14 @@ class Opened:
         self.layer(name)
         if self.matrix is not None:
             return _frozen(self.matrix)
-        return _frozen(_csr_of(self.model.layer(name).matrix()))
+        from csbviz.formats.convert import dense_to_csr
+
+        return _frozen(dense_to_csr(self.model.layer(name).matrix()))
 
     def values(self, name: str) -> np.ndarray:
         """Weights of a layer, flat; of a matrix only the stored entries."""
         self.layer(name)
         return self.matrix.data if self.matrix is not None else self.model.layer(name).matrix().ravel()
-
-
-def _csr_of(matrix: np.ndarray) -> csr_matrix:
-    """The nonzeros of a dense matrix as CSR; ten times as fast as SciPy's own conversion."""
-    import numpy as np
-    from scipy.sparse import csr_matrix
-
-    rows, cols = matrix.shape
-    filled = matrix != 0
-    starts = np.zeros(rows + 1, np.int32 if matrix.size < 2**31 else np.int64)
-    np.cumsum(np.count_nonzero(filled, axis=1), out=starts[1:])
-    columns = np.broadcast_to(np.arange(cols, dtype=starts.dtype), matrix.shape)[filled]
-    return csr_matrix((matrix[filled], columns, starts), shape=matrix.shape)
 
 
 def _frozen(csr: csr_matrix) -> csr_matrix:

@@ -56,11 +56,14 @@ def _ask_driver_once() -> None:
 
 def _convert_once() -> None:
     """Have the loops of conversion and pictures compiled, or read from their cache, beforehand."""
-    from scipy.sparse import eye_array
+    from numpy import eye
 
     from csbviz.formats import CSBMatrix
     from csbviz.formats.cells import count_cells
+    from csbviz.formats.convert import dense_to_csr
 
-    small = eye_array(8, format="csr", dtype="float32")
+    weights = eye(8, dtype="float32")
+    weights.flags.writeable = False  # as those of a layer are: Numba compiles for it
+    small = dense_to_csr(weights)
     CSBMatrix.from_scipy(small, block_shape=(4, 4)).block_nnz()
     count_cells(small, (0, 8), (0, 8), (range(8), range(8)))
