@@ -6,6 +6,7 @@ Conversions happen in ``prepare`` and stay out of every timing.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,34 +36,33 @@ def _torch_csr(csr):
         )
 
 
-def _prepare_mkl(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
+def _torch_product(matrix) -> Callable:
+    """``run(B, out)`` of PyTorch's product with a dense or CSR tensor, without a copy of B or out."""
     import torch
 
+    def run(B, out):
+        torch.mm(matrix, torch.from_numpy(B), out=torch.from_numpy(out))
+        return out
+
+    return run
+
+
+def _prepare_mkl(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
     csr = A.to_scipy()
     sparse = _torch_csr(csr)
     if op == "A.T@B":
         sparse = sparse.t()
 
-    def run(B, out):
-        torch.mm(sparse, torch.from_numpy(B), out=torch.from_numpy(out))
-        return out
-
-    return Prepared(run, _csr_bytes(csr))
+    return Prepared(_torch_product(sparse), _csr_bytes(csr))
 
 
 def _prepare_mkl_copy(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
-    import torch
-
     csr = A.to_scipy()
     transposed = csr.T.tocsr()
     sparse = _torch_csr(transposed)
 
-    def run(B, out):
-        torch.mm(sparse, torch.from_numpy(B), out=torch.from_numpy(out))
-        return out
-
     notes = "Reads a second, transposed copy; the bytes count both copies."
-    return Prepared(run, _csr_bytes(csr) + _csr_bytes(transposed), notes=notes)
+    return Prepared(_torch_product(sparse), _csr_bytes(csr) + _csr_bytes(transposed), notes=notes)
 
 
 def _prepare_scipy(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
@@ -81,11 +81,7 @@ def _prepare_dense(A, op: str, n: int, *, threads: int, balance: str = "auto") -
     dense = torch.from_numpy(A.to_dense())
     matrix = dense if op == "A@B" else dense.T
 
-    def run(B, out):
-        torch.mm(matrix, torch.from_numpy(B), out=torch.from_numpy(out))
-        return out
-
-    return Prepared(run, dense.element_size() * dense.nelement())
+    return Prepared(_torch_product(matrix), dense.element_size() * dense.nelement())
 
 
 register(

@@ -147,10 +147,11 @@ def spmm(
     rows, inner = stored.shape[::-1] if transposed else stored.shape
     with current_stream_of(B):
         operand = as_operand(B, inner, stored.dtype)
-    chosen = _choose(operand.device, op, stored.dtype) if kernel == "auto" else get_kernel(kernel)
-    if chosen.device != operand.device:
-        raise OptionError(f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}.")
-    with current_stream_of(B):
+        chosen = _choose(operand.device, op, stored.dtype) if kernel == "auto" else get_kernel(kernel)
+        if chosen.device != operand.device:
+            raise OptionError(
+                f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}."
+            )
         buffer = output_buffer(operand, rows, out)
         if rows and operand.array.shape[1]:
             _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
