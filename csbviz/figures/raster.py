@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Raster",
     "cell_areas",
-    "cell_counts",
     "check_block_shape",
     "check_window",
     "colour_top",
@@ -86,28 +85,6 @@ def check_block_shape(block_shape: tuple[int, int]) -> tuple[int, int]:
     return sides
 
 
-def cell_counts(
-    S: csr_matrix, rows: tuple[int, int], cols: tuple[int, int], cell: tuple[int, int]
-) -> np.ndarray:
-    """Count the stored entries in each cell of a window.
-
-    Parameters
-    ----------
-    S : csr_matrix
-        Stored entries count, whatever their value; duplicates count each.
-    rows, cols : (int, int)
-        Half-open ranges within the shape.
-    cell : (int, int)
-        Rows and columns of a cell; the first cell begins where the window begins.
-
-    Returns
-    -------
-    int64[⌈rows / cell rows⌉, ⌈columns / cell columns⌉]
-    """
-    height, width = rows[1] - rows[0], cols[1] - cols[0]
-    return count_cells(S, rows, cols, (np.arange(height) // cell[0], np.arange(width) // cell[1]))
-
-
 def cell_areas(height: int, width: int, cell: tuple[int, int]) -> np.ndarray:
     """Entries of each cell, zeros included, int64[⌈height / cell rows⌉, ⌈width / cell columns⌉]."""
     down = np.diff(np.append(np.arange(0, height, cell[0]), height))
@@ -125,7 +102,7 @@ def rasterise(S: csr_matrix, rows: tuple[int, int], cols: tuple[int, int], pixel
         raise OptionError(f"{pixels} pixels were asked for; a picture needs at least 1")
     height, width = rows[1] - rows[0], cols[1] - cols[0]
     cell = max(1, -(-height // pixels)), max(1, -(-width // pixels))
-    counts = cell_counts(S, rows, cols, cell)
+    counts = count_cells(S, rows, cols, cell)
     density = (counts / np.maximum(cell_areas(height, width, cell), 1)).astype(np.float32)
     return Raster(rows, cols, cell, counts, density)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import OptionError
+from ..formats.cells import count_cells
 from . import text
 from .blocks import (
     MAX_TARGETS,
@@ -24,7 +25,6 @@ from .blocks import (
 )
 from .raster import (
     Raster,
-    cell_counts,
     check_block_shape,
     check_window,
     colour_top,
@@ -134,7 +134,7 @@ def _targets(
     )
     if blocks > MAX_TARGETS:
         return None
-    return make_targets(cell_counts(S, *whole, block_shape), first, block_shape, rows, cols, S.shape)
+    return make_targets(count_cells(S, *whole, block_shape), first, block_shape, rows, cols, S.shape)
 
 
 def _check_selected(selected, shape, block_shape) -> tuple[int, int] | None:

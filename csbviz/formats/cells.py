@@ -7,10 +7,8 @@ import numpy as np
 __all__ = ["count_cells"]
 
 
-def count_cells(
-    S, rows: tuple[int, int], cols: tuple[int, int], cell_of: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
-    """Count the stored entries of a window cell by cell, in time linear in the entries of its rows.
+def count_cells(S, rows: tuple[int, int], cols: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
+    """Count the stored entries in each cell of a window, in time linear in the entries of its rows.
 
     Parameters
     ----------
@@ -18,18 +16,17 @@ def count_cells(
         Stored entries count, whatever their value; duplicates count each.
     rows, cols : (int, int)
         Half-open ranges within the shape.
-    cell_of : (int array, int array)
-        The cell of each row and of each column of the window, rising from 0.
+    cell : (int, int)
+        Rows and columns of a cell; the first cell begins where the window begins.
 
     Returns
     -------
-    int64[cells down, cells across]
+    int64[⌈rows / cell rows⌉, ⌈columns / cell columns⌉]
     """
     from . import _loops
 
-    down, across = (np.asarray(cells, dtype=np.int64) for cells in cell_of)
-    shape = tuple(int(cells[-1]) + 1 if cells.size else 0 for cells in (down, across))
-    counts = np.zeros(shape, dtype=np.int64)
+    down, across = np.arange(rows[1] - rows[0]) // cell[0], np.arange(cols[1] - cols[0]) // cell[1]
+    counts = np.zeros([int(cells[-1]) + 1 if cells.size else 0 for cells in (down, across)], dtype=np.int64)
     if counts.size:
         _loops.count_cells(S.indptr, S.indices, rows[0], down, cols[0], across, counts)
     return counts
