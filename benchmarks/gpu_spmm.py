@@ -21,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
+import csbviz.ops.cuda.baselines
+import csbviz.ops.cuda.rows  # noqa: F401  (both register their kernels)
 from csbviz.bench.gpu_timing import device_info, time_cuda
 from csbviz.bench.verify import ERROR_BOUNDS
 from csbviz.formats import CSBMatrix, choose_block_shape, load_matrix
-from csbviz.ops import baselines_cuda, csb_cuda  # noqa: F401  (registers its kernels)
 from csbviz.ops.registry import OPS, Kernel, get_kernel, kernels
 
 COLUMNS = {"rn50": (196, 1568)}

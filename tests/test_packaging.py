@@ -154,7 +154,7 @@ def test_a_wheel_finds_its_kernels_outside_of_the_checkout(unpacked_wheel, tmp_p
         "assert 'csb_cuda' in found\n"
         "from csbviz.ops.csb_cpu import kernel_module\n"
         "assert kernel_module('spmm').__name__ == 'csbviz._kernels.cpu.spmm'\n"
-        "from csbviz.ops.cuda_module import read_source\n"
+        "from csbviz.ops.cuda.module import read_source\n"
         "assert '__global__' in read_source('csb_spmm.cu')\n"
     )
     run_outside(code, unpacked_wheel, tmp_path)

@@ -6,8 +6,8 @@ import functools
 import platform
 from importlib import metadata
 
-from csbviz.ops.cuda_driver import read_driver
-from csbviz.ops.cuda_module import missing_reason
+from csbviz.ops.cuda.driver import read_driver
+from csbviz.ops.cuda.module import missing_reason
 from csbviz.ops.threads import cpu_count
 
 __all__ = ["cpu_name", "device_name", "gpu_fault", "gpu_state", "versions"]

@@ -35,8 +35,8 @@ OPS = ("A@B", "A.T@B")
 LAUNCHERS = (
     "csbviz.ops.csb_cpu",
     "csbviz.ops.baselines_cpu",
-    "csbviz.ops.csb_cuda",
-    "csbviz.ops.baselines_cuda",
+    "csbviz.ops.cuda.rows",
+    "csbviz.ops.cuda.baselines",
 )
 """Modules that register kernels, in the order in which tables list them."""
 

@@ -343,7 +343,7 @@ def _kept(key: tuple, _make: Any) -> Any:
 def default_workers(units: str) -> int:
     """Workers when none are chosen: this machine's cores, or its GPU's multiprocessors, else an H100's."""
     from csbviz.balance.strategies import DEFAULT_MULTIPROCESSORS
-    from csbviz.ops.cuda_driver import read_driver
+    from csbviz.ops.cuda.driver import read_driver
     from csbviz.ops.threads import cpu_count
 
     if units == "cpu":
@@ -368,7 +368,7 @@ def kernel_choices(device: str, dtype: str) -> tuple[list, list]:
 
 def _obstacle(kernel: Any) -> str | None:
     """Why a kernel cannot run here. CuPy stays out of this process: it would only slow the page down."""
-    from csbviz.ops.cuda_driver import obstacle
+    from csbviz.ops.cuda.driver import obstacle
     from csbviz.ops.registry import availability
 
     if kernel.device == "cuda":

@@ -49,7 +49,7 @@ def _load() -> None:
 
 def _ask_driver_once() -> None:
     """Where there is a GPU, the driver's first answer takes most of a second."""
-    from csbviz.ops.cuda_driver import read_driver
+    from csbviz.ops.cuda.driver import read_driver
 
     read_driver()
 

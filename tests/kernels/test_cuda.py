@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import csbviz.ops.cuda.baselines  # noqa: F401  (registers its kernels)
 from csbviz.balance import STRATEGIES
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
-from csbviz.ops import baselines_cuda, csb_cuda  # noqa: F401  (registers its kernels)
-from csbviz.ops.csb_cuda import prepare
-from csbviz.ops.csb_cuda_launch import TUNABLES
+from csbviz.ops.cuda.rows import prepare
+from csbviz.ops.cuda.rows_launch import TUNABLES
 from csbviz.ops.registry import _KERNELS
 from tests.kernels.cuda_cases import CASES, NAMES, product
 

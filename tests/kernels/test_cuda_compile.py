@@ -7,7 +7,7 @@ import os
 import pytest
 
 from csbviz.errors import UnavailableError
-from csbviz.ops.cuda_module import COMPILE_OPTIONS, SOURCES, Function, instantiations, read_source
+from csbviz.ops.cuda.module import COMPILE_OPTIONS, SOURCES, Function, instantiations, read_source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90a", "sm_120")
 

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from csbviz.ops import cuda_driver, cuda_module
-from csbviz.ops.cuda_driver import Driver, Gpu, obstacle
+from csbviz.ops.cuda import driver as cuda_driver
+from csbviz.ops.cuda import module as cuda_module
+from csbviz.ops.cuda.driver import Driver, Gpu, obstacle
 
 GPU = Gpu("GPU X", (9, 0), 132)
 
@@ -119,9 +120,9 @@ def test_a_cupy_that_does_not_get_along_with_the_driver(monkeypatch, ready):
 
 def test_the_launchers_import_neither_cupy_nor_torch():
     modules = (
-        "csbviz.ops.csb_cuda",
-        "csbviz.ops.baselines_cuda",
-        "csbviz.ops.cuda_libraries",
+        "csbviz.ops.cuda.rows",
+        "csbviz.ops.cuda.baselines",
+        "csbviz.ops.cuda.libraries",
         "csbviz.bench.gpu_timing",
     )
     code = f"import sys, {', '.join(modules)}; sys.exit(bool({{'cupy', 'torch'}} & set(sys.modules)))"

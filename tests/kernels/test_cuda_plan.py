@@ -7,8 +7,8 @@ import pytest
 
 from csbviz.balance import STRATEGIES, make_plan
 from csbviz.errors import OptionError
-from csbviz.ops.csb_cuda_launch import TUNABLES, Launch, choose_launch, predict_us
-from csbviz.ops.csb_cuda_plan import MAX_BATCH, build_cuda_plan
+from csbviz.ops.cuda.rows_launch import TUNABLES, Launch, choose_launch, predict_us
+from csbviz.ops.cuda.rows_plan import MAX_BATCH, build_cuda_plan
 from tests.kernels.cuda_cases import CASES, NAMES, product
 
 OPS = ("A@B", "A.T@B")

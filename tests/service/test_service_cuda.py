@@ -9,7 +9,7 @@ import psutil
 import pytest
 import scipy.sparse
 
-from csbviz.ops.cuda_driver import read_driver
+from csbviz.ops.cuda.driver import read_driver
 from csbviz.service import JobSpec, JobStatus, MeasurementService
 
 pytestmark = pytest.mark.gpu

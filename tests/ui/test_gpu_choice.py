@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from csbviz.ops import cuda_driver
-from csbviz.ops.cuda_driver import Driver, Gpu
+from csbviz.ops.cuda import driver as cuda_driver
+from csbviz.ops.cuda.driver import Driver, Gpu
 from tests.ui.conftest import App
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from csbviz.ops.cuda_driver import read_driver
+from csbviz.ops.cuda.driver import read_driver
 from csbviz.service import get_service
 from csbviz.ui.components import jobs
 from csbviz.ui.text import escape

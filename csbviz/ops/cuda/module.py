@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from csbviz.errors import UnavailableError
-from csbviz.ops.cuda_driver import obstacle
+from csbviz.ops.cuda.driver import obstacle
 
 __all__ = [
     "COMPILE_OPTIONS",
@@ -75,7 +75,7 @@ def read_source(name: str) -> str:
     UnavailableError
         If the file was not installed.
     """
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     for folder in (package / "_kernels" / "cuda", package.parent / "kernels" / "cuda"):
         path = folder / name
         if path.is_file():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from csbviz.errors import OptionError
-from csbviz.ops.cuda_module import LANES
+from csbviz.ops.cuda.module import LANES
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csbviz.errors import UnavailableError
-from csbviz.ops.csb_cuda_launch import TUNABLES, V1_ROWS, Launch, choose_launch, plan_workers
-from csbviz.ops.cuda_module import DeviceLimits, Function, current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.module import DeviceLimits, Function, current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.rows_launch import TUNABLES, V1_ROWS, Launch, choose_launch, plan_workers
 from csbviz.ops.registry import Kernel, Prepared, register
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class CsbProduct:
     ):
         import cupy
 
-        from csbviz.ops.csb_cuda_plan import build_cuda_plan
+        from csbviz.ops.cuda.rows_plan import build_cuda_plan
 
         view = A.T if plan.transpose else A
         self.plan, self.launch, self.n = plan, launch, plan.n

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from csbviz.errors import UnavailableError
-from csbviz.ops.cuda_module import current_device, missing_reason
+from csbviz.ops.cuda.module import current_device, missing_reason
 from csbviz.ops.registry import OPS, Kernel, Prepared, register
 
 __all__ = []
@@ -32,7 +32,7 @@ def _upload_csr(A) -> tuple:
 def _prepare_cusparse(
     A, op: str, n: int, *, threads: int = 0, balance: str = "auto", algorithm: str
 ) -> Prepared:
-    from csbviz.ops.cuda_libraries import SparseProduct
+    from csbviz.ops.cuda.libraries import SparseProduct
 
     arrays = _upload_csr(A)
     if A.nnz == 0 or n == 0:
@@ -68,7 +68,7 @@ def _upload_dense(A):
 
 
 def _prepare_cublas(A, op: str, n: int, *, threads: int = 0, balance: str = "auto", compute: str) -> Prepared:
-    from csbviz.ops.cuda_libraries import DenseProduct
+    from csbviz.ops.cuda.libraries import DenseProduct
 
     if 0 in A.shape or n == 0:
         return Prepared(_write_zeros, 0)
