@@ -17,7 +17,7 @@ from csbviz.bench.verify import ERROR_BOUNDS, Reference, make_reference, relativ
 from csbviz.errors import CSBVizError, JobError, OptionError
 from csbviz.ops.devices import device_name, gpu_fault, versions
 from csbviz.ops.dispatch import prepare_kernel
-from csbviz.ops.registry import OPS, Kernel, availability, get_kernel, kernels
+from csbviz.ops.registry import OPS, SPMM_OPS, SPMV_OPS, Kernel, availability, get_kernel, kernels
 from csbviz.ops.threads import check_threads, use_threads
 
 __all__ = ["BenchRequest", "bench_matrix"]
@@ -64,7 +64,7 @@ class BenchRequest:
         Seed of B.
     """
 
-    ops: Sequence[str] = OPS
+    ops: Sequence[str] = SPMM_OPS
     ns: Sequence[int] = (128,)
     device: str = "cpu"
     kernels: Sequence[str] | None = None
@@ -146,7 +146,7 @@ def bench_matrix(
     """
     request = (request or BenchRequest()).checked()
     report = progress or (lambda fraction, message: None)
-    cases = [(op, n) for op in request.ops for n in request.ns]
+    cases = [(op, n) for op in request.ops for n in ((1,) if op in SPMV_OPS else request.ns)]
     records: list[Record] = []
     for index, (op, n) in enumerate(cases):
 

@@ -42,7 +42,7 @@ def make_reference(csr, op: str, n: int, dtype: str, seed: int = 0) -> Reference
     csr : scipy.sparse.csr_matrix
         M x K.
     op : str
-        "A@B" or "A.T@B".
+        One of `csbviz.ops.OPS`.
     n : int
         Columns of B, at least 1.
     dtype : str
@@ -57,7 +57,7 @@ def make_reference(csr, op: str, n: int, dtype: str, seed: int = 0) -> Reference
     """
     if n < 1:
         raise OptionError(f"N must be at least 1; {n} was asked for.")
-    matrix = csr if op == "A@B" else csr.T
+    matrix = csr.T if op.startswith("A.T") else csr
     generator = np.random.default_rng(seed)
     B = generator.standard_normal((matrix.shape[1], n), dtype=np.float32).astype(dtype, copy=False)
     return Reference(B, matrix.astype(np.float64) @ B.astype(np.float64))

@@ -2,6 +2,8 @@
 
 from csbviz.ops.registry import (
     OPS,
+    SPMM_OPS,
+    SPMV_OPS,
     Availability,
     Kernel,
     Prepared,
@@ -13,6 +15,8 @@ from csbviz.ops.registry import (
 
 __all__ = [
     "OPS",
+    "SPMM_OPS",
+    "SPMV_OPS",
     "Availability",
     "Kernel",
     "Prepared",

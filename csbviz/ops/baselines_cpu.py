@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from csbviz.ops.registry import Kernel, Prepared, register
+from csbviz.ops.registry import OPS, Kernel, Prepared, is_transposed, register
 
 _PRECISION = {"float32": "fp32", "float64": "fp64"}
 
@@ -50,7 +50,7 @@ def _torch_product(matrix) -> Callable:
 def _prepare_mkl(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
     csr = A.to_scipy()
     sparse = _torch_csr(csr)
-    if op == "A.T@B":
+    if is_transposed(op):
         sparse = sparse.t()
 
     return Prepared(_torch_product(sparse), _csr_bytes(csr))
@@ -67,7 +67,7 @@ def _prepare_mkl_copy(A, op: str, n: int, *, threads: int, balance: str = "auto"
 
 def _prepare_scipy(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
     csr = A.to_scipy()
-    matrix = csr if op == "A@B" else csr.T
+    matrix = csr.T if is_transposed(op) else csr
 
     def run(B, out):
         return matrix @ B  # SciPy's product has no out parameter
@@ -79,7 +79,7 @@ def _prepare_dense(A, op: str, n: int, *, threads: int, balance: str = "auto") -
     import torch
 
     dense = torch.from_numpy(A.to_dense())
-    matrix = dense if op == "A@B" else dense.T
+    matrix = dense.T if is_transposed(op) else dense
 
     return Prepared(_torch_product(matrix), dense.element_size() * dense.nelement())
 
@@ -90,7 +90,7 @@ register(
         title="CSR (MKL through PyTorch)",
         format="csr",
         device="cpu",
-        ops=("A@B", "A.T@B"),
+        ops=OPS,
         dtypes=("float32", "float64"),
         precision=_PRECISION,
         prepare=_prepare_mkl,
@@ -103,7 +103,7 @@ register(
         title="CSR + transposed copy (MKL)",
         format="csr",
         device="cpu",
-        ops=("A.T@B",),
+        ops=("A.T@B", "A.T@x"),
         dtypes=("float32", "float64"),
         precision=_PRECISION,
         prepare=_prepare_mkl_copy,
@@ -117,7 +117,7 @@ register(
         title="CSR (SciPy)",
         format="csr",
         device="cpu",
-        ops=("A@B", "A.T@B"),
+        ops=OPS,
         dtypes=("float32", "float64"),
         precision=_PRECISION,
         prepare=_prepare_scipy,
@@ -131,7 +131,7 @@ register(
         title="Dense (PyTorch)",
         format="dense",
         device="cpu",
-        ops=("A@B", "A.T@B"),
+        ops=OPS,
         dtypes=("float32", "float64"),
         precision=_PRECISION,
         prepare=_prepare_dense,

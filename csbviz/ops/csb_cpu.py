@@ -12,7 +12,7 @@ import numpy as np
 from csbviz.balance import STRATEGIES, WorkPlan, make_plan
 from csbviz.errors import MatrixError, OptionError
 from csbviz.ops.csb_cpu_tiles import CACHE_LINE, TILES, check_tile, crowding, passes, steps
-from csbviz.ops.registry import OPS, Kernel, Prepared, register
+from csbviz.ops.registry import OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -70,7 +70,7 @@ class _View:
     """A stored matrix as the product of one operation sees it: output side and inner side."""
 
     def __init__(self, A: CSBMatrix, op: str):
-        self.transpose = op == "A.T@B"
+        self.transpose = is_transposed(op)
         block_cols = A.grid[1]
         if self.transpose:
             self.rows_in, self.rows_out = A.shape
@@ -150,8 +150,8 @@ def prepare(
     ----------
     A : CSBMatrix
         The stored matrix, M x K, float32 or float64.
-    op : {"A@B", "A.T@B"}
-        The operation.
+    op : str
+        One of `OPS`.
     n : int
         Columns of B.
     threads : int

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csbviz.errors import OptionError, UnavailableError
-from csbviz.ops.operands import as_operand, current_stream_of, give_back, output_buffer
+from csbviz.ops.direct import direct_product, keep_direct
+from csbviz.ops.operands import Operand, as_operand, current_stream_of, give_back, output_buffer
 from csbviz.ops.registry import Kernel, Prepared, availability, get_kernel, kernels, require
 from csbviz.ops.threads import check_threads, use_threads
 
@@ -57,6 +58,9 @@ def prepare_kernel(
         plans.move_to_end(key)
         return plans[key]
     require(kernel, op, A.dtype)
+    refusal = kernel.accepts(A, op, n)
+    if refusal is not None:
+        raise UnavailableError(f"Kernel {kernel.name} does not take this product: {refusal}")
     unknown = set(params) - set(kernel.tunables)
     if unknown:
         raise OptionError(
@@ -72,6 +76,7 @@ def prepare_kernel(
     plans[key] = prepared
     while len(plans) > PLANS_KEPT:
         plans.popitem(last=False)
+        A.cache.pop("direct", None)  # may hold the plan that went
     return prepared
 
 
@@ -84,17 +89,27 @@ def _gpu(kernel: Kernel) -> int | None:
     return cupy.cuda.runtime.getDevice()
 
 
-@functools.cache  # keeps answers, not errors: what becomes available later is found
-def _choose(device: str, op: str, dtype: str) -> Kernel:
+@functools.cache
+def _candidates(device: str, op: str, dtype: str) -> tuple[Kernel, ...]:
+    """CSB kernels in the order of preference; those of the precision class that is the dtype's own."""
+    found = [kernel for kernel in kernels(device=device, op=op, dtype=dtype) if kernel.format == "csb"]
+    own = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}[dtype]
+    return tuple(kernel for kernel in found if kernel.precision[dtype] == own)
+
+
+def _choose(A: CSBMatrix, device: str, op: str, n: int) -> Kernel:
+    """The first kernel that runs here and takes the product."""
     reasons = []
-    for kernel in kernels(device=device, op=op, dtype=dtype):
-        if kernel.format == "csb":
-            state = availability(kernel)
-            if state.ok:
-                return kernel
-            reasons.append(state.reason)
+    for kernel in _candidates(device, op, A.dtype):
+        state = availability(kernel)
+        reason = state.reason if not state.ok else kernel.accepts(A, op, n)
+        if reason is None:
+            return kernel
+        reasons.append(reason)
     detail = (
-        reasons[0] if reasons else f"there is none for {dtype} values; A.astype('float32') can be multiplied"
+        reasons[0]
+        if reasons
+        else f"there is none for {A.dtype} values; A.astype('float32') can be multiplied"
     )
     raise UnavailableError(f"No CSB kernel on {device} can compute {op}: {detail}")
 
@@ -143,22 +158,37 @@ def spmm(
     """
     transposed = A.transposed != bool(transpose)
     stored = A.stored
-    op = "A.T@B" if transposed else "A@B"
+    key = (transposed, kernel, balance)
+    result = direct_product(stored, key, B, out)
+    if result is not None:
+        return result
     rows, inner = stored.shape[::-1] if transposed else stored.shape
     with current_stream_of(B):
         operand = as_operand(B, inner, stored.dtype)
-        chosen = _choose(operand.device, op, stored.dtype) if kernel == "auto" else get_kernel(kernel)
+        n = operand.array.shape[1]
+        op = _operation(transposed, operand, kernel, stored.dtype)
+        chosen = _choose(stored, operand.device, op, n) if kernel == "auto" else get_kernel(kernel)
         if chosen.device != operand.device:
             raise OptionError(
                 f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}."
             )
         buffer = output_buffer(operand, rows, out)
-        if rows and operand.array.shape[1]:
-            _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
+        if rows and n:
+            prepared = _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
+            keep_direct(stored, key, prepared, B, rows)
         return out if out is not None else give_back(buffer, operand)
 
 
-def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str) -> None:
+def _operation(transposed: bool, operand: Operand, kernel: str, dtype: str) -> str:
+    """The operation's name: a product with a vector where a kernel is made for it."""
+    spmm_op, spmv_op = ("A.T@B", "A.T@x") if transposed else ("A@B", "A@x")
+    if not operand.vector:
+        return spmm_op
+    offered = _candidates(operand.device, spmv_op, dtype) if kernel == "auto" else (get_kernel(kernel),)
+    return spmv_op if any(spmv_op in k.ops and availability(k).ok for k in offered) else spmm_op
+
+
+def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str) -> Prepared:
     n = operand.array.shape[1]
     prepared = prepare_kernel(stored, kernel, op, n, threads=threads, balance=balance)
     if kernel.device == "cuda":
@@ -168,6 +198,7 @@ def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance
             result = prepared.run(operand.array, buffer)
     if result is not buffer:  # a library without an out parameter
         np.copyto(buffer, result) if kernel.device == "cpu" else buffer.__setitem__(..., result)
+    return prepared
 
 
 def matmul(A: CSBMatrix, B):

@@ -19,18 +19,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPS",
+    "SPMM_OPS",
+    "SPMV_OPS",
     "Availability",
     "Kernel",
     "Prepared",
     "availability",
     "get_kernel",
+    "is_transposed",
     "kernels",
     "register",
     "require",
 ]
 
-OPS = ("A@B", "A.T@B")
-"""The operations: the product with the stored matrix, and with its transpose from the same copy."""
+SPMM_OPS = ("A@B", "A.T@B")
+"""Products of the stored matrix, and of its transpose from the same copy, with a matrix B of N columns."""
+
+SPMV_OPS = ("A@x", "A.T@x")
+"""The same with one vector: B has one column."""
+
+OPS = SPMM_OPS + SPMV_OPS
+"""The operations that kernels offer."""
 
 LAUNCHERS = (
     "csbviz.ops.csb_cpu",
@@ -58,6 +67,9 @@ class Prepared:
         The values of the tunable parameters that were used, JSON-safe.
     notes : str
         What a reader of the timing should know.
+    launch : callable or None
+        CUDA kernels that can be launched by address: ``launch(stream, B, C)``, three integers, for contiguous
+        operands; it neither waits nor allocates, and works on any stream.
     """
 
     run: Callable[[Any, Any], Any]
@@ -65,6 +77,7 @@ class Prepared:
     plan: WorkPlan | None = None
     params: dict[str, Any] = field(default_factory=dict)
     notes: str = ""
+    launch: Callable[[int, int, int], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,9 @@ class Kernel:
         True when two runs give bit-equal results.
     copies : int
         Copies of the values that it keeps: 2 when it stores the transpose beside the matrix.
+    accepts : callable
+        ``accepts(A, op, n)`` returns None when the kernel can multiply this matrix, else one sentence with
+        the reason: block shapes it is not made for, values out of its range.
     """
 
     name: str
@@ -122,6 +138,7 @@ class Kernel:
     requires: Callable[[], str | None] = lambda: None
     deterministic: bool = True
     copies: int = 1
+    accepts: Callable[[Any, str, int], str | None] = lambda A, op, n: None
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,11 @@ def availability(kernel: Kernel) -> Availability:
     """Whether a kernel can run on this machine, and if not, why."""
     reason = kernel.requires()
     return Availability(reason is None, reason or "")
+
+
+def is_transposed(op: str) -> bool:
+    """Whether an operation multiplies with the transpose."""
+    return op.startswith("A.T")
 
 
 def require(kernel: Kernel, op: str, dtype: str) -> None:

@@ -17,7 +17,7 @@ from csbviz.balance import STRATEGIES, make_plan
 from csbviz.errors import MatrixError, OptionError
 from csbviz.formats import CSBMatrix, load_matrix
 from csbviz.ops import csb_cpu, csb_cpu_tiles
-from csbviz.ops.registry import OPS
+from csbviz.ops.registry import SPMM_OPS as OPS
 
 SENTINEL = 12345.0
 

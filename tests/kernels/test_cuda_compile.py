@@ -50,6 +50,13 @@ def compile_source(
     return ok and "warning" not in text, text, [cubin.count(name) for name in names]
 
 
+def fitting(functions, architecture: str) -> list[Function]:
+    """Those whose source the architecture can run."""
+    number = architecture.removeprefix("sm_").rstrip("a")
+    capability = int(number[:-1]), int(number[-1])
+    return [f for f in functions if SOURCES[f.source].fits(capability)]
+
+
 def by_source(functions) -> dict[str, list[Function]]:
     groups: dict[str, list[Function]] = {}
     for function in functions:
@@ -69,7 +76,7 @@ def one_of_each_value(functions) -> list[Function]:
 
 
 def assert_compiles(nvrtc, functions, architecture: str) -> None:
-    for source, group in by_source(functions).items():
+    for source, group in by_source(fitting(functions, architecture)).items():
         expressions = [function.expression for function in group]
         ok, log, found = compile_source(nvrtc, read_source(source), expressions, architecture)
         assert ok, f"{source} does not compile for {architecture}:\n{log}"

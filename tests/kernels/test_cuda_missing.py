@@ -100,7 +100,7 @@ def test_the_obstacle_is_one_sentence(monkeypatch, driver, cupy, words):
 @pytest.fixture
 def ready(monkeypatch):
     """A machine on which nothing stands in the way, as far as it shows without CuPy."""
-    monkeypatch.setattr(cuda_module, "obstacle", lambda capability: None)
+    monkeypatch.setattr(cuda_module, "obstacle", lambda capability, exact: None)
 
 
 def test_a_cupy_that_cannot_be_imported(monkeypatch, ready):

@@ -1,5 +1,7 @@
 """`A @ B` and `spmm`: the same kind comes back, every layout is accepted, bad operands get one sentence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -8,6 +10,8 @@ import torch
 import csbviz
 from csbviz.errors import MatrixError, OptionError, UnavailableError
 from csbviz.formats import CSBMatrix
+from csbviz.ops.dispatch import prepare_kernel
+from csbviz.ops.registry import get_kernel
 
 ROWS, COLS, N = 70, 50, 9
 
@@ -149,3 +153,21 @@ def test_bfloat16_is_refused_in_one_sentence():
     A = CSBMatrix.from_torch(torch.eye(16, dtype=torch.bfloat16))
     with pytest.raises(MatrixError, match="bfloat16, which no kernel multiplies"):
         A @ torch.ones(16, 2, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize("op", ["A@x", "A.T@x"])
+@pytest.mark.parametrize("name", ["csb_cpu", "csr_scipy", "csr_mkl", "dense_torch"])
+def test_a_vector_product_is_an_operation_of_its_own(A, csr, dtype, name, op):
+    matrix = csr.T if op == "A.T@x" else csr
+    x = normals(matrix.shape[1], 1, dtype=dtype)
+    prepared = prepare_kernel(A, get_kernel(name), op, 1, threads=2)
+    result = prepared.run(x, np.full((matrix.shape[0], 1), np.nan, dtype))
+    np.testing.assert_allclose(result, matrix @ x, **tolerance(dtype))
+
+
+def test_a_kernel_that_does_not_take_a_matrix_says_why(A):
+    kernel = dataclasses.replace(get_kernel("csb_cpu"), accepts=lambda A, op, n: "its blocks are square.")
+    with pytest.raises(
+        UnavailableError, match=r"csb_cpu does not take .*: its blocks are square\."
+    ):
+        prepare_kernel(A, kernel, "A@B", 3, threads=1)

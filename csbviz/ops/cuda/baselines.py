@@ -8,7 +8,8 @@ import numpy as np
 
 from csbviz.errors import UnavailableError
 from csbviz.ops.cuda.module import current_device, missing_reason
-from csbviz.ops.registry import OPS, Kernel, Prepared, register
+from csbviz.ops.registry import SPMM_OPS as OPS
+from csbviz.ops.registry import Kernel, Prepared, register
 
 __all__ = []
 

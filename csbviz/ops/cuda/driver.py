@@ -86,13 +86,15 @@ def _check(library: Any, status: int) -> None:
         raise _DriverError(f"CUDA error {status}: {said}")
 
 
-def obstacle(capability: tuple[int, int] | None = None) -> str | None:
+def obstacle(capability: tuple[int, int] | None = None, exact: bool = False) -> str | None:
     """Why CUDA kernels cannot run here, in one sentence, or None, as far as it shows without loading CuPy.
 
     Parameters
     ----------
     capability : tuple of int, optional
         Least compute capability that the kernel needs.
+    exact : bool
+        Whether it needs that very one.
     """
     driver = read_driver()
     if driver.problem:
@@ -102,9 +104,9 @@ def obstacle(capability: tuple[int, int] | None = None) -> str | None:
     if not driver.gpus:
         return "The NVIDIA driver shows no GPU to this process."
     gpu = driver.gpus[0]
-    if capability is not None and gpu.capability < capability:
+    if capability is not None and (gpu.capability < capability or (exact and gpu.capability != capability)):
         found, least = (".".join(map(str, pair)) for pair in (gpu.capability, capability))
-        return f"{gpu.name} has compute capability {found}; {least} or newer is needed."
+        return f"{gpu.name} has compute capability {found}; {least}{'' if exact else ' or newer'} is needed."
     return _cupy_obstacle(driver.version)
 
 

@@ -1,23 +1,28 @@
-"""The CUDA sources: where they lie, which instantiations exist, and how CuPy compiles them on demand.
+"""The CUDA sources: where they lie, which instantiations exist, and the compiled kernels of a device.
 
 Nothing here needs CuPy or a GPU until `get_kernel` is called, so the sources can be compiled by NVRTC alone.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
-from itertools import product
+import importlib
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from csbviz.errors import UnavailableError
+from csbviz.ops.cuda.compiler import COMPILE_OPTIONS, architecture, compile_source
 from csbviz.ops.cuda.driver import obstacle
 
 __all__ = [
     "COMPILE_OPTIONS",
-    "LANES",
     "SOURCES",
+    "CompiledKernel",
+    "DeviceLimits",
     "Function",
+    "Source",
     "current_device",
     "get_kernel",
     "instantiations",
@@ -25,14 +30,33 @@ __all__ = [
     "read_source",
 ]
 
-SOURCES = ("csb_spmm.cu",)
-"""The files of kernels/cuda, one an operation."""
 
-COMPILE_OPTIONS = ("-std=c++17", "-lineinfo")
-"""Options of NVRTC besides the architecture. No fast math: NaN, Inf and rounding stay IEEE's."""
+class Source(NamedTuple):
+    """A file of kernels/cuda.
 
-LANES = (1, 8, 16, 32)
-"""Lanes that share a row in version 2; a tile is four times as many columns."""
+    Attributes
+    ----------
+    launcher : str
+        Module whose ``instantiations()`` lists every instantiation that it can ask for.
+    capability : tuple of int
+        Least compute capability that the file compiles for.
+    exact : bool
+        Whether it runs on that very capability only (``sm_90a``).
+    """
+
+    launcher: str
+    capability: tuple[int, int] = (7, 5)
+    exact: bool = False
+
+    def fits(self, capability: tuple[int, int]) -> bool:
+        """Whether a device of that compute capability can run it."""
+        return capability == self.capability if self.exact else capability >= self.capability
+
+
+SOURCES = {
+    "csb_spmm.cu": Source("csbviz.ops.cuda.rows_launch"),
+}
+"""The files of kernels/cuda. A file may include others of the folder by ``#include "name"``."""
 
 _CTYPES = {
     "float32": "float",
@@ -41,6 +65,8 @@ _CTYPES = {
     "uint16": "unsigned short",
     "int32": "int",
     "int64": "long long",
+    True: "true",
+    False: "false",
 }
 
 
@@ -49,26 +75,30 @@ class Function(NamedTuple):
 
     source: str
     name: str
-    arguments: tuple
+    arguments: tuple = ()
 
     @property
     def expression(self) -> str:
         """The C++ name, e.g. ``csb_add_partials<float>``; dtypes are given by their NumPy names."""
-        return f"{self.name}<{', '.join(str(_CTYPES.get(a, a)) for a in self.arguments)}>"
+        if not self.arguments:
+            return self.name
+        # True == 1 in a dictionary: look booleans up by type.
+        names = (
+            _CTYPES[a] if isinstance(a, bool) else _CTYPES.get(a, a) if isinstance(a, str) else a
+            for a in self.arguments
+        )
+        return f"{self.name}<{', '.join(map(str, names))}>"
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation that a launcher can ask for."""
-    dtypes, indices, pointers = ("float32", "float64"), ("uint8", "uint16"), ("int32", "int64")
-    source = "csb_spmm.cu"
-    first = [Function(source, "csb_spmm_v1", a) for a in product(dtypes, indices, indices, pointers)]
-    second = [Function(source, "csb_spmm_v2", a) for a in product(dtypes, indices, pointers, LANES, (1, 4))]
-    return (*first, *second, *(Function(source, "csb_add_partials", (dtype,)) for dtype in dtypes))
+    launchers = dict.fromkeys(source.launcher for source in SOURCES.values())
+    return tuple(f for launcher in launchers for f in importlib.import_module(launcher).instantiations())
 
 
 @functools.cache
 def read_source(name: str) -> str:
-    """The text of a file of kernels/cuda.
+    """The text of a file of kernels/cuda, with the files that it includes put in their places.
 
     Raises
     ------
@@ -79,20 +109,32 @@ def read_source(name: str) -> str:
     for folder in (package / "_kernels" / "cuda", package.parent / "kernels" / "cuda"):
         path = folder / name
         if path.is_file():
-            return path.read_text(encoding="utf-8")
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            return "".join(map(_with_included, lines))
     raise UnavailableError(f"The CUDA source {name} is missing from this installation of csbviz.")
 
 
+def _with_included(line: str) -> str:
+    if not line.startswith('#include "'):
+        return line
+    return read_source(line.split('"')[1])
+
+
 @functools.cache
-def missing_reason(capability: tuple[int, int] | None = None) -> str | None:
+def missing_reason(capability: tuple[int, int] | None = None, source: str | None = None) -> str | None:
     """Why CUDA kernels cannot run in this process, in one sentence, or None; it loads CuPy to find out.
 
     Parameters
     ----------
     capability : tuple of int, optional
         Least compute capability that the kernel needs.
+    source : str, optional
+        A key of `SOURCES`; what it needs is asked for too.
     """
-    reason = obstacle(capability)
+    needed = SOURCES[source] if source else None
+    reason = obstacle(
+        capability or (needed.capability if needed else None), needed is not None and needed.exact
+    )
     if reason is not None:
         return reason
     try:
@@ -110,6 +152,10 @@ class DeviceLimits(NamedTuple):
     id: int
     multiprocessors: int
     shared_bytes: int  # most dynamic shared memory of a CTA
+    capability: tuple[int, int] = (7, 5)
+    l2_bytes: int = 0
+    shared_per_multiprocessor: int = 65536
+    threads_per_multiprocessor: int = 1024
 
 
 def current_device() -> DeviceLimits:
@@ -128,35 +174,95 @@ def _device_limits(device: int) -> DeviceLimits:
         device,
         properties["multiProcessorCount"],
         properties["sharedMemPerBlockOptin"],
+        (properties["major"], properties["minor"]),
+        properties["l2CacheSize"],
+        properties["sharedMemPerMultiprocessor"],
+        properties["maxThreadsPerMultiProcessor"],
     )
 
 
-def get_kernel(function: Function):
-    """The compiled kernel for the current device, a `cupy.RawKernel`; compiled at the first call.
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel loaded on one device.
+
+    Attributes
+    ----------
+    pointer : int
+        The driver's CUfunction.
+    registers, local_bytes, static_shared : int
+        Of a thread, of a thread (spills), of a CTA.
+    max_dynamic_shared : int
+        Dynamic shared memory that a launch may ask for, in bytes.
+    """
+
+    pointer: int
+    registers: int
+    local_bytes: int
+    static_shared: int
+    max_dynamic_shared: int
+    _function: Any = field(repr=False)  # keeps the module loaded
+
+    def __call__(self, grid: tuple, block: tuple, arguments: tuple, shared_mem: int = 0) -> None:
+        """Launch on CuPy's current stream, arguments as for `cupy.RawKernel`."""
+        self._function(grid, block, arguments, shared_mem)
+
+
+def get_kernel(function: Function, target: str | None = None) -> CompiledKernel:
+    """The compiled kernel for the current device; compiled at the first call.
+
+    Parameters
+    ----------
+    function : Function
+        The instantiation.
+    target : str, optional
+        An architecture other than the device's own: ``compute_75`` runs what a Turing GPU would run.
 
     Raises
     ------
     UnavailableError
-        If the source does not compile for this device.
+        If the device cannot run the source, or it does not compile.
     """
-    return _compiled(function, current_device().id)
+    return _loaded(function, current_device().id, target)
 
 
 @functools.cache
-def _compiled(function: Function, device: int):
-    import cupy
+def _loaded(function: Function, device: int, target: str | None) -> CompiledKernel:
+    from cupy.cuda.function import Module
+    from cupy_backends.cuda.libs import nvrtc
 
-    module = cupy.RawModule(
-        code=read_source(function.source), options=COMPILE_OPTIONS, name_expressions=(function.expression,)
-    )
-    try:
-        kernel = module.get_function(function.expression)
-    except cupy.cuda.compiler.CompileException as error:
-        first = next((line for line in str(error).splitlines() if "error" in line), "no reason given")
+    source, limits = SOURCES[function.source], _device_limits(device)
+    if not source.fits(limits.capability):
+        needed = ".".join(map(str, source.capability))
+        found = ".".join(map(str, limits.capability))
+        only = "" if source.exact else " or newer"
         raise UnavailableError(
-            f"{function.source} does not compile for this GPU: {first.strip()}."
-        ) from error
-    # Allow as much dynamic shared memory as the device has beside what the kernel takes statically.
-    limit = _device_limits(device).shared_bytes - kernel.shared_size_bytes
-    kernel.max_dynamic_shared_size_bytes = limit
-    return kernel
+            f"{function.source} needs compute capability {needed}{only}; this GPU has {found}."
+        )
+    if target is None:
+        target = architecture(limits.capability, max(nvrtc.getSupportedArchs()), source.exact)
+    binary = compile_source(function.source, read_source(function.source), function.expression, target)
+    module = Module()
+    module.load(binary.code)
+    return _inspect(module.get_function(binary.name), limits)
+
+
+def _inspect(function, limits: DeviceLimits) -> CompiledKernel:
+    """Read the kernel's resources and allow all the dynamic shared memory that the device has left."""
+    library = ctypes.CDLL("libcuda.so.1")
+    pointer = ctypes.c_void_p(function.ptr)
+
+    def read(attribute: int) -> int:
+        value = ctypes.c_int()
+        status = library.cuFuncGetAttribute(ctypes.byref(value), attribute, pointer)
+        if status:
+            raise UnavailableError(f"The driver does not describe a kernel (CUDA error {status}).")
+        return value.value
+
+    static, local, registers = read(1), read(3), read(4)  # CUfunction_attribute
+    dynamic = limits.shared_bytes - static
+    status = library.cuFuncSetAttribute(pointer, 8, dynamic)  # MAX_DYNAMIC_SHARED_SIZE_BYTES
+    if status:
+        raise UnavailableError(
+            f"The driver grants no {dynamic} bytes of shared memory (CUDA error {status})."
+        )
+    return CompiledKernel(function.ptr, registers, local, static, dynamic, function)

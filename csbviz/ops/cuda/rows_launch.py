@@ -8,12 +8,24 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from csbviz.errors import OptionError
-from csbviz.ops.cuda.module import LANES
+from csbviz.ops.cuda.module import Function
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["TUNABLES", "V1_ROWS", "Launch", "choose_launch", "plan_workers", "predict_us"]
+__all__ = [
+    "LANES",
+    "TUNABLES",
+    "V1_ROWS",
+    "Launch",
+    "choose_launch",
+    "instantiations",
+    "plan_workers",
+    "predict_us",
+]
+
+LANES = (1, 8, 16, 32)
+"""Lanes that share a row in version 2; a tile is four times as many columns."""
 
 V1_ROWS = 32
 """Rows of a window in version 1; the same number as in the source."""
@@ -25,6 +37,16 @@ TUNABLES = {
     "window_rows": (8, 16, 32, 64),
 }
 """Parameters of the kernel and the values worth trying."""
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation of csb_spmm.cu that the launcher can ask for."""
+    dtypes, indices, pointers = ("float32", "float64"), ("uint8", "uint16"), ("int32", "int64")
+    source = "csb_spmm.cu"
+    first = [Function(source, "csb_spmm_v1", a) for a in product(dtypes, indices, indices, pointers)]
+    second = [Function(source, "csb_spmm_v2", a) for a in product(dtypes, indices, pointers, LANES, (1, 4))]
+    return (*first, *second, *(Function(source, "csb_add_partials", (dtype,)) for dtype in dtypes))
+
 
 _THREADS_RESIDENT = 1024
 """Threads that a multiprocessor holds of version 2, which takes up to 64 of its 65536 registers a thread."""
