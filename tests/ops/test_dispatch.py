@@ -167,7 +167,5 @@ def test_a_vector_product_is_an_operation_of_its_own(A, csr, dtype, name, op):
 
 def test_a_kernel_that_does_not_take_a_matrix_says_why(A):
     kernel = dataclasses.replace(get_kernel("csb_cpu"), accepts=lambda A, op, n: "its blocks are square.")
-    with pytest.raises(
-        UnavailableError, match=r"csb_cpu does not take .*: its blocks are square\."
-    ):
+    with pytest.raises(UnavailableError, match=r"csb_cpu does not take .*: its blocks are square\."):
         prepare_kernel(A, kernel, "A@B", 3, threads=1)
