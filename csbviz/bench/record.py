@@ -104,6 +104,7 @@ class Record:
             self.device_name,
             self.dtype,
             self.mode,
+            self.precision,
         )
 
     def to_dict(self) -> dict[str, Any]:

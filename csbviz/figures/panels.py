@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..bench.names import OP_NAMES, VECTOR_OPS, class_name
 from . import text
 from .theme import figure, look
 
@@ -13,10 +14,7 @@ if TYPE_CHECKING:
 
     from ..bench import Record
 
-__all__ = ["OP_TITLES", "Grid", "add_row_titles", "case_title", "make_grid"]
-
-OP_TITLES = {"A@B": "A·B", "A.T@B": "Aᵀ·B"}
-"""Operations as people write them."""
+__all__ = ["Grid", "add_row_titles", "case_title", "make_grid"]
 
 _TITLE, _AXIS = 34, 58
 _COLUMNS = 2
@@ -103,12 +101,20 @@ def add_row_titles(grid: Grid, number: int, titles: Sequence[str], dark: bool) -
 
 
 def case_title(record: Record, cases: Iterable[tuple]) -> str:
-    """Operation and N, and of the rest of the case what tells it from the others."""
+    """Operation and N, and of the rest of the case what tells it from the others.
+
+    A precision class says more than the dtype of the operands, so it is named in its place.
+    """
     cases = list(cases)
-    parts = [OP_TITLES.get(record.op, record.op), f"N = {text.count(record.n)}"]
-    named = (("matrix", str), ("device_name", str), ("dtype", str), ("mode", str))
-    places = {"matrix": 0, "device_name": 6, "dtype": 7, "mode": 8}
-    for field, write in named:
-        if len({case[places[field]] for case in cases}) > 1:
-            parts.append(write(getattr(record, field)))
+    name = OP_NAMES.get(record.op, record.op)
+    parts = [name[:1].upper() + name[1:]]
+    if record.op not in VECTOR_OPS:
+        parts.append(f"N = {text.count(record.n)}")
+    places = {"matrix": 0, "device_name": 6, "dtype": 7, "mode": 8, "precision": 9}
+    differ = [field for field, place in places.items() if len({case[place] for case in cases}) > 1]
+    if "precision" in differ and "dtype" in differ:
+        differ.remove("dtype")
+    for field in differ:
+        value = getattr(record, field)
+        parts.append(class_name(value) if field == "precision" else value)
     return " · ".join(parts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from csbviz.bench.names import OP_NAMES, class_name
 from csbviz.figures.text import (
     count,
     html_escape,
@@ -19,6 +20,7 @@ from csbviz.figures.text import (
 
 __all__ = [
     "OP_NAMES",
+    "class_name",
     "count",
     "escape",
     "html_escape",
@@ -31,9 +33,6 @@ __all__ = [
     "size",
     "time_us",
 ]
-
-OP_NAMES = {"A@B": "A·B", "A.T@B": "Aᵀ·B"}
-"""Operations as people write them."""
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:>])")
 

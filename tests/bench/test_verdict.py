@@ -121,15 +121,54 @@ def test_more_bytes_do_not_speak_for_the_winner():
     assert "CSR is faster and reads 0.9× the bytes" in lost.reason
 
 
-def test_a_faster_dense_product_of_less_precision_and_a_contender_of_one_thread_are_named():
-    judged = verdict(
+def test_less_exact_classes_are_named_beside_the_exact_one_and_not_compared_with_it():
+    exact = [record("csb", "csb", 200.0), record("mm", "dense", 400.0)]
+    tf32 = [
+        record("csb_tf32", "csb", 150.0, precision="tf32"),
+        record("mm_tf32", "dense", 100.0, precision="tf32"),
+    ]
+    fp16 = [record("mm_fp16", "dense", 50.0, precision="fp16", dtype="float16")]
+    judged = verdict([*fp16, *tf32, *exact])
+    assert judged.sentence.startswith("For A·B CSB is 2.0× faster than dense (")
+    assert judged.less_exact == (
+        "Less exact, A·B: in TF32 dense 100 µs and CSB 150 µs, in fp16 dense 50 µs, "
+        "against 200 µs of CSB in fp32."
+    )
+    assert {(case.precision, case.winner) for case in judged.cases} == {("fp32", "csb"), ("tf32", "dense")}
+    assert "another format" not in judged.reason
+    assert verdict(exact).less_exact == ""
+    only = verdict(tf32)
+    assert only.sentence.startswith("For A·B CSB is 1.5× slower than dense (")
+    assert "float32 in TF32" in only.sentence
+
+
+def test_products_with_a_vector_have_no_n_and_a_layer_counts_three_products():
+    vectors = [
+        record(k, f, us, op=op, n=1)
+        for op in ("A@x", "A.T@x")
+        for k, f, us in (("csb", "csb", 10.0), ("mkl", "csr", 20.0))
+    ]
+    judged = verdict(vectors)
+    assert judged.sentence.startswith("For A·x CSB is 2.0× faster than CSR; for Aᵀ·x CSB is 2.0×")
+    assert "N =" not in judged.sentence
+    layer = verdict(
         [
-            record("csb", "csb", 200.0),
-            record("tf32", "dense", 100.0, precision="tf32"),
-            record("scipy", "csr", 400.0, threads=1),
+            record("csb", "csb", 300.0, op="layer"),
+            record("torch", "csr", 450.0, op="layer", copies=2),
+            record("linear", "dense", 900.0, op="layer"),
         ]
     )
-    assert "Dense in TF32, which is less exact, is 2.0× faster than CSB." in judged.reason
+    assert layer.sentence.startswith(
+        "For a layer (forward and backward) CSB is 1.5× faster than CSR with both copies and 3.0× faster"
+    )
+    assert layer.reason.startswith("Layer: ")
+    # 3 · 2 · 104,858 · 128 operations in 300 µs are 268 GFLOP/s.
+    slow = verdict([record("csb", "csb", 300.0, op="layer"), record("linear", "dense", 100.0, op="layer")])
+    assert "against 268 GFLOP/s" in slow.reason
+
+
+def test_a_contender_of_one_thread_is_named():
+    judged = verdict([record("csb", "csb", 200.0), record("scipy", "csr", 400.0, threads=1)])
     assert "The fastest CSR here, scipy, has one thread." in judged.reason
     alone = verdict([record("csb", "csb", 200.0, threads=1), record("scipy", "csr", 400.0, threads=1)])
     assert "one thread" not in alone.reason
