@@ -21,19 +21,22 @@ class Operand:
     Attributes
     ----------
     array : numpy.ndarray or cupy.ndarray
-        C-contiguous, two-dimensional.
+        C-contiguous, two-dimensional; bfloat16, which neither library has, as its bits (uint16).
     kind : str
         What the caller handed in and gets back: "numpy", "torch" or "cupy".
     vector : bool
         True when the caller handed in one dimension.
     device : str
         "cpu" or "cuda".
+    dtype : str
+        Type of the values.
     """
 
     array: Any
     kind: str
     vector: bool
     device: str
+    dtype: str = "float32"
 
 
 def _is_torch(value) -> bool:
@@ -81,7 +84,7 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
     Raises
     ------
     MatrixError
-        If the kind, the dimensions, the rows or the dtype do not fit, or no kernel multiplies the dtype.
+        If the kind, the dimensions, the rows or the dtype do not fit.
     """
     if _is_torch(B):
         kind, device = "torch", B.device.type
@@ -106,30 +109,36 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
         raise MatrixError(
             f"{name} is {found} but the matrix holds {dtype} values; convert one, as by A.astype."
         )
-    if found == "bfloat16":
-        raise MatrixError(
-            f"{name} and the matrix are bfloat16, which no kernel multiplies; take A.astype('float32') and "
-            f"{name}.float()."
-        )
     vector = B.ndim == 1
     if vector:
         B = B[:, None]
-    return Operand(_row_major(B, kind, device), kind, vector, device)
+    return Operand(_row_major(B, kind, device), kind, vector, device, found)
 
 
 def _row_major(B, kind: str, device: str):
     if kind == "torch":
-        B = B.contiguous()
-        if device == "cpu":
-            return B.numpy()
-        import cupy
-
-        return cupy.from_dlpack(B)
+        return _array_of(B.contiguous(), device)
     if kind == "cupy":
         import cupy
 
         return cupy.ascontiguousarray(B)
     return np.ascontiguousarray(B)
+
+
+def _array_of(tensor, device: str):
+    """A PyTorch tensor's memory as an array of the device's library."""
+    import torch
+
+    bits = tensor.dtype is torch.bfloat16
+    if bits:
+        tensor = tensor.view(torch.int16)
+    if device == "cpu":
+        array = tensor.numpy()
+    else:
+        import cupy
+
+        array = cupy.from_dlpack(tensor)
+    return array.view(np.uint16) if bits else array
 
 
 def output_buffer(operand: Operand, rows: int, out=None):
@@ -152,21 +161,15 @@ def output_buffer(operand: Operand, rows: int, out=None):
         raise OptionError(f"out has shape {tuple(out.shape)}; the result has shape {needed}.")
     if (_is_torch(out), _is_cupy(out)) != (operand.kind == "torch", operand.kind == "cupy"):
         raise OptionError(f"out is a {type(out).__name__}; it must be of the same kind as B.")
-    if str(out.dtype).removeprefix("torch.") != str(operand.array.dtype):
-        raise OptionError(f"out is {out.dtype}; the result is {operand.array.dtype}.")
+    if str(out.dtype).removeprefix("torch.") != operand.dtype:
+        raise OptionError(f"out is {out.dtype}; the result is {operand.dtype}.")
     contiguous = out.is_contiguous() if operand.kind == "torch" else out.flags.c_contiguous
     if not contiguous:
         raise OptionError("out must be contiguous in row-major order.")
     if operand.kind == "torch" and out.device.type != operand.device:
         raise OptionError(f"out lives on {out.device.type}; B lives on {operand.device}.")
     view = out[:, None] if operand.vector else out
-    if operand.kind == "torch":
-        if operand.device == "cuda":
-            import cupy
-
-            return cupy.from_dlpack(view)
-        return view.numpy()
-    return view
+    return _array_of(view, operand.device) if operand.kind == "torch" else view
 
 
 def give_back(result, operand: Operand):
@@ -176,5 +179,8 @@ def give_back(result, operand: Operand):
     if operand.kind == "torch":
         import torch
 
-        return torch.from_dlpack(result) if operand.device == "cuda" else torch.from_numpy(result)
+        bits = operand.dtype == "bfloat16"
+        result = result.view(np.int16) if bits else result
+        tensor = torch.from_dlpack(result) if operand.device == "cuda" else torch.from_numpy(result)
+        return tensor.view(torch.bfloat16) if bits else tensor
     return result

@@ -11,6 +11,7 @@ import csbviz
 from csbviz.errors import MatrixError, OptionError, UnavailableError
 from csbviz.formats import CSBMatrix
 from csbviz.ops.dispatch import prepare_kernel
+from csbviz.ops.operands import as_operand, give_back
 from csbviz.ops.registry import get_kernel
 
 ROWS, COLS, N = 70, 50, 9
@@ -151,7 +152,7 @@ def test_half_precision_says_what_to_do():
 
 def test_bfloat16_is_refused_in_one_sentence():
     A = CSBMatrix.from_torch(torch.eye(16, dtype=torch.bfloat16))
-    with pytest.raises(MatrixError, match="bfloat16, which no kernel multiplies"):
+    with pytest.raises(UnavailableError, match="No CSB kernel on cpu .* none for bfloat16 values"):
         A @ torch.ones(16, 2, dtype=torch.bfloat16)
 
 
@@ -163,6 +164,17 @@ def test_a_vector_product_is_an_operation_of_its_own(A, csr, dtype, name, op):
     prepared = prepare_kernel(A, get_kernel(name), op, 1, threads=2)
     result = prepared.run(x, np.full((matrix.shape[0], 1), np.nan, dtype))
     np.testing.assert_allclose(result, matrix @ x, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (4,)])
+def test_bfloat16_travels_as_its_bits(shape):
+    B = torch.randn(shape).bfloat16()
+    operand = as_operand(B, 4, "bfloat16")
+    assert operand.array.dtype == np.uint16
+    assert operand.array.ndim == 2
+    back = give_back(operand.array, operand)
+    assert back.dtype == torch.bfloat16
+    assert torch.equal(back, B)
 
 
 def test_a_kernel_that_does_not_take_a_matrix_says_why(A):
