@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from csbviz.ops.registry import OPS, Kernel, Prepared, is_transposed, register
+from csbviz.ops.registry import OPS, SPMV_OPS, Kernel, Prepared, is_transposed, register
 
 _PRECISION = {"float32": "fp32", "float64": "fp64"}
 
@@ -36,9 +36,17 @@ def _torch_csr(csr):
         )
 
 
-def _torch_product(matrix) -> Callable:
+def _torch_product(matrix, op: str) -> Callable:
     """``run(B, out)`` of PyTorch's product with a dense or CSR tensor, without a copy of B or out."""
     import torch
+
+    if op in SPMV_OPS:  # MKL's product with a vector takes an eighth of its product with one column
+
+        def multiply(B, out):
+            torch.mv(matrix, torch.from_numpy(B)[:, 0], out=torch.from_numpy(out)[:, 0])
+            return out
+
+        return multiply
 
     def run(B, out):
         torch.mm(matrix, torch.from_numpy(B), out=torch.from_numpy(out))
@@ -53,7 +61,7 @@ def _prepare_mkl(A, op: str, n: int, *, threads: int, balance: str = "auto") -> 
     if is_transposed(op):
         sparse = sparse.t()
 
-    return Prepared(_torch_product(sparse), _csr_bytes(csr))
+    return Prepared(_torch_product(sparse, op), _csr_bytes(csr))
 
 
 def _prepare_mkl_copy(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
@@ -62,7 +70,7 @@ def _prepare_mkl_copy(A, op: str, n: int, *, threads: int, balance: str = "auto"
     sparse = _torch_csr(transposed)
 
     notes = "Reads a second, transposed copy; the bytes count both copies."
-    return Prepared(_torch_product(sparse), _csr_bytes(csr) + _csr_bytes(transposed), notes=notes)
+    return Prepared(_torch_product(sparse, op), _csr_bytes(csr) + _csr_bytes(transposed), notes=notes)
 
 
 def _prepare_scipy(A, op: str, n: int, *, threads: int, balance: str = "auto") -> Prepared:
@@ -81,7 +89,7 @@ def _prepare_dense(A, op: str, n: int, *, threads: int, balance: str = "auto") -
     dense = torch.from_numpy(A.to_dense())
     matrix = dense.T if is_transposed(op) else dense
 
-    return Prepared(_torch_product(matrix), dense.element_size() * dense.nelement())
+    return Prepared(_torch_product(matrix, op), dense.element_size() * dense.nelement())
 
 
 register(
