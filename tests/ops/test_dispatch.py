@@ -152,7 +152,7 @@ def test_half_precision_says_what_to_do():
 
 def test_bfloat16_is_refused_in_one_sentence():
     A = CSBMatrix.from_torch(torch.eye(16, dtype=torch.bfloat16))
-    with pytest.raises(UnavailableError, match="No CSB kernel on cpu .* none for bfloat16 values"):
+    with pytest.raises(UnavailableError, match=r"No CSB kernel on cpu .* none for bfloat16 values"):
         A @ torch.ones(16, 2, dtype=torch.bfloat16)
 
 
