@@ -1,219 +1,176 @@
-"""Verify and time every CUDA contender over DLMC matrices: CSB, cuSPARSE's CSR algorithms, cuBLAS.
+"""Verify and time every CUDA contender: all CSB kernels, cuSPARSE's CSR algorithms, cuBLAS of each class.
 
-    python benchmarks/gpu_spmm.py --dlmc FOLDER --json gpu_spmm.json
-    python benchmarks/gpu_spmm.py --dlmc FOLDER --quick
+    python -m benchmarks.gpu_spmm --dlmc FOLDER --json gpu_spmm.json      # collection and the held-out set
+    python -m benchmarks.gpu_spmm --dlmc FOLDER --quick
+    python -m benchmarks.gpu_spmm --dlmc FOLDER --sweep --json sweep.json  # every variant of the CSB kernels
 
 One run on one device; all contenders of a case are timed one after the other. A wrong result is not timed.
-`--sweep` also times every launch shape of the CSB kernel and prints what its own choice loses.
+A worker process measures; a kernel that breaks or hangs it is reported and left out from there on.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
-import re
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-import csbviz.ops.cuda.baselines
-import csbviz.ops.cuda.rows  # noqa: F401  (both register their kernels)
-from csbviz.bench.gpu_timing import device_info, time_cuda
-from csbviz.bench.verify import ERROR_BOUNDS
-from csbviz.formats import CSBMatrix, choose_block_shape, load_matrix
-from csbviz.ops.registry import OPS, Kernel, get_kernel, kernels
+from benchmarks import gpu_data, gpu_tables
+from benchmarks.gpu_sets import Layer, collection, held_out
+from benchmarks.gpu_worker import compile_all, in_worker
+from csbviz.ops.registry import SPMM_OPS, SPMV_OPS
 
-COLUMNS = {"rn50": (196, 1568)}
-"""Columns of B for convolutions (positions of one and of eight images); others take 128 and 512."""
-
-OTHER_COLUMNS = (128, 512)
-QUICK = ("q_fully_connected", "conv1_fully_connected", "group2_1_1")
+PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
+"""What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
-def find_matrices(folder: Path, quick: bool) -> list[Path]:
-    """Files of the collection; with `quick` three layers at 90 % of each set."""
-    paths = sorted(folder.rglob("*.smtx*"))
-    if quick:
-        paths = [
-            p
-            for p in paths
-            if p.parent.name == "0.9" and any(word in p.name for word in QUICK) and "decoder" not in p.name
-        ]
-    if not paths:
-        sys.exit(f"{folder} holds no .smtx files; name the folder of the collection with --dlmc.")
-    return paths
+@dataclass(frozen=True)
+class Settings:
+    """What a run measures; the same in the worker."""
+
+    folder: Path | None
+    held_out: bool
+    quick: bool
+    every: int
+    parts: tuple[str, ...]
+    columns: tuple[int, ...] | None
+    kernels: tuple[str, ...] | None
+    sweep: bool
+    min_time: float
+
+    def layers(self) -> list[Layer]:
+        """The matrices, in the order of their numbers."""
+        layers = collection(self.folder, self.quick, self.every) if self.folder else []
+        return layers + (held_out(self.quick)[:: self.every] if self.held_out else [])
 
 
-def describe(path: Path, folder: Path) -> dict:
-    """Set, pruning method and target sparsity from the place in the folder."""
-    model, method, target, name = ("", "", "", *path.relative_to(folder).parts)[-4:]
-    return {"matrix": re.sub(r"\.smtx(\.gz)?$", "", name), "model": model, "method": method, "target": target}
-
-
-class Case:
-    """One matrix, operation and N on the device, with a float64 result to compare with."""
-
-    def __init__(self, A: CSBMatrix, dense64, op: str, n: int, dtype: str):
-        import cupy
-
-        self.A, self.op, self.n = A, op, n
-        left = dense64 if op == "A@B" else dense64.T
-        rng = cupy.random.RandomState(n)
-        self.B = rng.standard_normal((left.shape[1], n)).astype(dtype)
-        self.reference = left @ self.B.astype(cupy.float64)
-        self.norm = float(cupy.linalg.norm(self.reference))
-        self.out = cupy.empty(self.reference.shape, dtype)
-
-    def error(self, run) -> float:
-        """Relative error of a run into an output full of NaN."""
-        import cupy
-
-        self.out.fill(cupy.nan)
-        run(self.B, self.out)
-        error = float(cupy.linalg.norm(self.out - self.reference))
-        return error / self.norm if self.norm else error
-
-    def measure(self, kernel: Kernel, mode: str, min_time: float, **params) -> dict:
-        """Verify, then time; a record for the JSON."""
-        start = time.perf_counter()
-        prepared = kernel.prepare(self.A, self.op, self.n, threads=1, **params)
-        seconds = time.perf_counter() - start
-        precision = kernel.precision[self.A.dtype]
-        record = {
-            "kernel": kernel.name,
-            "op": self.op,
-            "n": self.n,
-            "precision": precision,
-            "balance": prepared.plan.strategy if prepared.plan else None,
-            "params": prepared.params,
-            "bytes": prepared.bytes,
-            "prepare_us": round(seconds * 1e6, 1),
-            "rel_error": self.error(prepared.run),
-        }
-        if not record["rel_error"] <= ERROR_BOUNDS[precision]:
-            return record | {"status": "wrong", "rel_error": str(record["rel_error"])}
-        samples = time_cuda(prepared.run, self.B, self.out, mode=mode, min_time=min_time)
-        p25, median, p75 = (round(float(p), 3) for p in np.percentile(samples, (25, 50, 75)))
-        return record | {
-            "status": "ok",
-            "median_us": median,
-            "p25_us": p25,
-            "p75_us": p75,
-            "samples": len(samples),
-        }
-
-
-def run_matrix(path: Path, args) -> list[dict]:
-    """All contenders on one file."""
+def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
+    """Everything that is measured on one matrix."""
     import cupy
 
-    csr = load_matrix(path).astype(args.dtype)
-    shape = choose_block_shape(csr.shape, csr.nnz, device="cuda")
-    A = CSBMatrix.from_scipy(csr, block_shape=shape, order=args.order)
-    dense64 = cupy.asarray(csr.toarray(), dtype=cupy.float64)
-    info = describe(path, args.dlmc)
-    facts = info | {
+    from csbviz.formats import CSBMatrix, choose_block_shape
+
+    if index == 0 or not hasattr(measure_layer, "device"):
+        from csbviz.bench.gpu_timing import device_info
+
+        measure_layer.device = device_info()
+        say("device", measure_layer.device)
+    layer = settings.layers()[index]
+    csr = layer.load()
+    A = CSBMatrix.from_scipy(csr, block_shape=choose_block_shape(csr.shape, csr.nnz, device="cuda"))
+    facts = layer.facts() | {
         "m": A.shape[0],
         "k": A.shape[1],
         "nnz": A.nnz,
         "sparsity": round(A.sparsity, 5),
-        "block": list(shape),
+        "block": list(A.block_shape),
     }
-    records = []
-    for n in args.n or COLUMNS.get(info["model"], OTHER_COLUMNS):
-        for op in args.op:
-            case = Case(A, dense64, op, n, args.dtype)
-            for kernel in kernels(device="cuda", op=op, dtype=args.dtype):
-                records.append(facts | case.measure(kernel, args.mode, args.min_time))
-            if args.simple:
-                csb = get_kernel("csb_cuda")
-                records.append(
-                    facts | case.measure(csb, args.mode, args.min_time, version=1) | {"kernel": "csb_cuda_v1"}
-                )
-            if args.sweep:
-                records += [facts | record | {"kernel": "sweep"} for record in sweep(case, args)]
-    return records
+    say("layer", (index, facts))
+    dense = cupy.asarray(csr.toarray(), dtype=cupy.float64)
+    run = _Run(index, skip, say, settings, layer.columns)
+    if settings.sweep:
+        run.sweep(A, dense)
+        return
+    if "spmm" in settings.parts:
+        run.products(A, dense, SPMM_OPS)
+    if "transposed" in settings.parts:
+        stored = CSBMatrix.from_scipy(csr.T.tocsr(), block_shape=A.block_shape[::-1])
+        names = ("csb_cuda", *(name for name in run.names() if name.startswith("cusparse")))
+        run.products(stored, dense.T, ("A@B",), names, stored="transpose")
+    if "classes" in settings.parts:
+        for dtype in ("float16", "bfloat16"):
+            narrow = A.astype(dtype)
+            run.products(narrow, cupy.asarray(narrow.to_dense(), dtype=cupy.float64), ("A@B",))
+    if "spmv" in settings.parts:
+        run.vectors(A, dense)
+    if "convert" in settings.parts:
+        run.conversion(csr, A)
 
 
-def sweep(case: Case, args) -> list[dict]:
-    """Version 2 with every launch shape that suits the case, and with each balance strategy."""
-    csb = get_kernel("csb_cuda")
-    shapes = itertools.product((8, 16, 32), (8, 16), (8, 16, 32, 64), ("swizzle", "equal_nnz"))
-    return [
-        case.measure(
-            csb, args.mode, args.min_time / 2, lanes=lanes, warps=warps, window_rows=rows, balance=balance
-        )
-        for lanes, warps, rows, balance in shapes
-        if 4 * lanes < 2 * case.n
-    ]
+class _Run:
+    """Measures the cases of one matrix and hands their records on."""
+
+    def __init__(self, index: int, skip: set, say, settings: Settings, columns: tuple[int, ...]):
+        self._index, self._skip, self._say, self._settings = index, skip, say, settings
+        self._columns = settings.columns or columns
+
+    def names(self) -> list[str]:
+        """Names of all CUDA kernels of the registry."""
+        from csbviz.ops.registry import kernels
+
+        return [kernel.name for kernel in kernels(device="cuda")]
+
+    def _chosen(self, op: str, dtype: str, names=None):
+        from benchmarks.gpu_case import contenders
+
+        wanted = self._settings.kernels
+        return [
+            kernel
+            for kernel in contenders(op, dtype, names)
+            if kernel.name not in self._skip and (wanted is None or kernel.name in wanted)
+        ]
+
+    def _measure(self, case, kernel, mode: str = "warm", more: dict | None = None, **options) -> None:
+        self._say("kernel", kernel.name)
+        record = case.measure(kernel, mode, self._settings.min_time, **options)
+        self._say("record", {"layer": self._index} | record | (more or {}))
+
+    def products(self, A, dense, ops, names=None, **more) -> None:
+        """A·B and Aᵀ·B with every N."""
+        from benchmarks.gpu_case import Case
+
+        for n in self._columns:
+            for op in ops:
+                case = Case(A, dense, op, n)
+                for kernel in self._chosen(op, A.dtype, names):
+                    self._measure(case, kernel, more=more)
+
+    def vectors(self, A, dense) -> None:
+        """A·x and Aᵀ·x, warm and cold."""
+        from benchmarks.gpu_case import Case
+
+        for op in SPMV_OPS:
+            case = Case(A, dense, op, 1)
+            for mode in ("warm", "cold"):
+                for kernel in self._chosen(op, A.dtype):
+                    self._measure(case, kernel, mode, {"mode": mode})
+
+    def conversion(self, csr, A) -> None:
+        """CSR to CSB on the GPU, and cuSPARSE's CSR to CSC of the same matrix."""
+        try:
+            from benchmarks.gpu_convert import time_conversions
+        except ImportError:
+            return
+        self._say("kernel", "conversion")
+        for record in time_conversions(csr, A, self._settings.min_time):
+            self._say("record", {"layer": self._index} | record)
+
+    def sweep(self, A, dense) -> None:
+        """Every variant of every CSB kernel for float32 values; a variant that repeats counts once."""
+        from benchmarks.gpu_case import Case
+        from csbviz.bench.autotune import variants
+
+        for n in self._columns:
+            for op in SPMM_OPS:
+                case, seen = Case(A, dense, op, n), set()
+                for kernel in self._chosen(op, A.dtype):
+                    if kernel.format != "csb" or kernel.name.startswith("csb_cuda"):
+                        continue
+                    self._say("kernel", kernel.name)
+                    for params in variants(kernel, A, op, n):
+                        record = case.measure(kernel, "warm", self._settings.min_time, seen=seen, **params)
+                        if record["status"] != "repeated":
+                            self._say("record", {"layer": self._index, "asked": params} | record)
 
 
-def geometric_mean(values) -> float:
-    """NaN for no values."""
-    values = np.asarray(list(values), dtype=float)
-    return float(np.exp(np.log(values).mean())) if values.size else float("nan")
-
-
-def by_case(records: list[dict]) -> dict[tuple, dict[str, dict]]:
-    """Verified records by kernel, for each case; of several of one kernel the fastest."""
-    cases: dict[tuple, dict[str, dict]] = {}
-    for record in records:
-        if record["status"] != "ok":
-            continue
-        key = tuple(record[name] for name in ("model", "method", "target", "matrix", "op", "n"))
-        group = cases.setdefault(key, {})
-        best = group.get(record["kernel"])
-        if best is None or record["median_us"] < best["median_us"]:
-            group[record["kernel"]] = record
-    return cases
-
-
-def best_csr(group: dict[str, dict]) -> dict:
-    """cuSPARSE's fastest algorithm for the case."""
-    return min((r for name, r in group.items() if name.startswith("cusparse")), key=lambda r: r["median_us"])
-
-
-def print_summary(records: list[dict]) -> None:
-    """Geometric means by operation, target sparsity and N, and the worst case against CSR."""
-    cases = by_case(records)
-    rows: dict[tuple, list] = {}
-    for (_, _, target, _, op, n), group in cases.items():
-        if "csb_cuda" in group:
-            rows.setdefault((op, target, n), []).append(group)
-    print("op     target     N cases   CSB us   CSR us  x CSR x fp32 x TF32")
-    for (op, target, n), groups in sorted(rows.items()):
-        print_row(op, target, n, groups)
-    for op in OPS:
-        print_row(op, "all", "", [group for key, groups in rows.items() if key[0] == op for group in groups])
-    ratios = [
-        (best_csr(g)["median_us"] / g["csb_cuda"]["median_us"], key)
-        for key, g in cases.items()
-        if "csb_cuda" in g
-    ]
-    if ratios:
-        print(f"worst against CSR: {min(ratios)[0]:.2f}x at {' '.join(map(str, min(ratios)[1]))}")
-    wrong = [r for r in records if r["status"] != "ok"]
-    print(f"{len(cases)} cases, {len(wrong)} wrong results" + "".join(f"\n  WRONG {r}" for r in wrong[:5]))
-
-
-def print_row(op: str, target: str, n, groups: list) -> None:
-    """One line of the summary."""
-
-    def ratio(name):
-        return geometric_mean(g[name]["median_us"] / g["csb_cuda"]["median_us"] for g in groups if name in g)
-
-    csb = geometric_mean(g["csb_cuda"]["median_us"] for g in groups)
-    csr = geometric_mean(best_csr(g)["median_us"] for g in groups)
-    loss = f"   {1 / ratio('sweep'):.2f}x the best shape's time" if "sweep" in groups[0] else ""
-    print(
-        f"{op:6} {target:6} {n!s:>5} {len(groups):5} {csb:8.1f} {csr:8.1f} {csr / csb:6.2f} "
-        f"{ratio('cublas_fp32'):6.2f} {ratio('cublas_tf32'):6.2f}{loss}"
-    )
+def measure_overhead(settings: Settings, say) -> None:
+    """What a call costs from Python, in the worker of the first matrix."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -221,41 +178,68 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
     parser.add_argument("--json", type=Path, help="where the records go")
-    parser.add_argument("--quick", action="store_true", help="three layers at 90 %% of each set")
-    parser.add_argument("--every", type=int, default=1, help="take every i-th file")
-    parser.add_argument("--n", type=int, nargs="+", help="columns of B (default: 128 512; 196 1568 for rn50)")
-    parser.add_argument("--op", nargs="+", choices=OPS, default=OPS)
-    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
-    parser.add_argument("--order", choices=("row", "col", "morton"), default="row")
-    parser.add_argument("--mode", choices=("warm", "cold"), default="warm")
-    parser.add_argument("--min-time", type=float, default=0.01, help="seconds of timing a contender")
-    parser.add_argument("--simple", action="store_true", help="time version 1 of the CSB kernel too")
-    parser.add_argument("--sweep", action="store_true", help="time every launch shape of the CSB kernel too")
+    parser.add_argument("--quick", action="store_true", help="three layers at 90 %% of a set, few held out")
+    parser.add_argument("--every", type=int, default=1, help="take every i-th matrix")
+    parser.add_argument("--n", type=int, nargs="+", help="columns of B (default: those of each set)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
+    parser.add_argument("--kernels", nargs="+", help="names of contenders (default: all)")
+    parser.add_argument("--held-out", choices=("also", "only", "no"), default="also")
+    parser.add_argument("--min-time", type=float, default=0.005, help="seconds of timing a contender")
+    parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
+    parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")
     args = parser.parse_args()
-    if args.dlmc is None:
+    if args.dlmc is None and args.held_out != "only" and not args.compile_only:
         parser.error("name the folder of matrices with --dlmc or DLMC_DIR")
     return args
 
 
 def main() -> None:
-    """Run, print the table, write the JSON."""
+    """Compile, run, print the tables, write the JSON."""
     args = parse_arguments()
     start = time.perf_counter()
-    header = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": device_info(),
-        "mode": args.mode,
-    }
-    header |= {"dtype": args.dtype, "order": args.order, "numpy": np.__version__}
-    print(json.dumps(header["device"]))
-    records: list[dict] = []
-    for path in find_matrices(args.dlmc, args.quick)[:: args.every]:
-        records += run_matrix(path, args)
-    header |= {"clocks_after": device_info()["clocks"], "seconds": round(time.perf_counter() - start, 1)}
-    if args.json:
-        args.json.write_text(json.dumps(header | {"records": records}, indent=1) + "\n", encoding="utf-8")
-    print_summary(records)
-    print(f"{header['seconds']} s")
+    compiled = compile_all()
+    print(f"compiled in {compiled:.1f} s", flush=True)
+    if args.compile_only:
+        return
+    settings = Settings(
+        folder=None if args.held_out == "only" else args.dlmc,
+        held_out=args.held_out != "no",
+        quick=args.quick,
+        every=args.every,
+        parts=tuple(args.parts),
+        columns=tuple(args.n) if args.n else None,
+        kernels=tuple(args.kernels) if args.kernels else None,
+        sweep=args.sweep,
+        min_time=args.min_time,
+    )
+    count = len(settings.layers())
+    if not count:
+        sys.exit(f"{args.dlmc} holds no .smtx files; name the folder of the collection with --dlmc.")
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    layers, records, device, lost = {}, [], {}, []
+    try:
+        for kind, value in in_worker(measure_layer, count, settings):
+            if kind == "record":
+                records.append(value)
+            elif kind == "layer":
+                layers[value[0]] = value[1]
+            elif kind == "device":
+                device = device or value
+            else:
+                lost.append(value)
+                print(f"LOST: {value}", flush=True)
+    finally:  # what was measured before an interruption is worth keeping
+        header = {"when": when, "device": device, "mode": "warm", "numpy": np.__version__}
+        header |= {"seconds": round(time.perf_counter() - start - compiled, 1), "lost": lost}
+        numbers = sorted(layers)
+        place = {number: row for row, number in enumerate(numbers)}
+        records = [record | {"layer": place[record["layer"]]} for record in records]
+        if args.json:
+            gpu_data.write(args.json, header, [layers[number] for number in numbers], records)
+    print(json.dumps(device))
+    for record in records:
+        record.update(layers[numbers[record["layer"]]])
+    print(gpu_tables.summary(header | {"records": records}))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ _SAMPLE_US = 300.0
 
 _MAX_CALLS = 200
 _WARM_SAMPLES = (15, 200)
-_COLD_SAMPLES = (25, 200)
+_COLD_SAMPLES = (15, 100)
+_COLD_CALLS = 6
+"""Cold calls of a replay: enough for the resolution of the clock."""
 
 
 def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.2) -> np.ndarray:
@@ -35,9 +37,10 @@ def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.
         Its operands.
     mode : str
         "warm": a sample is the mean over the calls of one graph replay, operands stay in the caches.
-        "cold": a sample is one call after the L2 cache was emptied by reading something larger.
+        "cold": before each call something larger than the L2 cache is read; a sample is the mean over the
+        calls of one graph replay, less what the reading takes alone.
     min_time : float
-        Seconds of device time to spend, within 15 to 200 samples (25 to 200 cold).
+        Seconds of device time to spend, within 15 to 200 samples (15 to 100 cold).
 
     Returns
     -------
@@ -50,8 +53,7 @@ def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.
 
     Notes
     -----
-    A call that cannot be captured is timed by events around launches instead; a cold sample is always timed
-    by events, which adds about 2 µs to every contender alike.
+    A call that cannot be captured is timed by events around a loop of launches instead.
     """
     import cupy
 
@@ -122,23 +124,54 @@ def _warm(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
 
 
 def _cold(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
-    import cupy
+    """Replays of (sweep, call) pairs, less what the sweeps take alone."""
+    sweep = _sweep()
 
-    once = _capture(run, B, out, stream, 1)
-    # Reading leaves clean lines behind: nothing has to be written back while the kernel runs. Four times the
-    # cache, because its replacement is not strictly by age.
-    sweep = cupy.ones(4 * l2_bytes() // 4, cupy.float32)
-    total = cupy.empty((), cupy.float32)
+    def pair(B, out) -> None:
+        sweep()
+        run(B, out)
 
-    def sample() -> float:
-        cupy.sum(sweep, out=total)
-        return _elapsed(once, stream)
-
-    sample()
-    estimate = sample() + 200.0  # the sweep takes about 100 to 200 µs
+    both = _capture(pair, B, out, stream, _COLD_CALLS)
+    alone = _capture(lambda B, out: sweep(), B, out, stream, _COLD_CALLS)
+    for _ in range(2):
+        both()
+        alone()
+    estimate = _elapsed(both, stream) + _elapsed(alone, stream)
     least, most = _COLD_SAMPLES
     count = int(min(most, max(least, min_time * 1e6 / estimate)))
-    return np.array([sample() for _ in range(count)])
+    samples = np.array([(_elapsed(both, stream), _elapsed(alone, stream)) for _ in range(count)])
+    # The sweep is as long in every replay: its median has less noise than the one beside the sample.
+    return np.maximum(samples[:, 0] - np.median(samples[:, 1]), 0.0) / _COLD_CALLS
+
+
+_SWEEP_SOURCE = """
+extern "C" __global__ void __launch_bounds__(1024) sweep(const float4* data, long long count, float* never) {
+    float sum = 0;
+    for (long long i = blockIdx.x * 1024ll + threadIdx.x; i < count; i += gridDim.x * 1024ll) {
+        const float4 x = data[i];
+        sum += x.x + x.y + x.z + x.w;
+    }
+    if (sum < 0) *never = sum;  // the data are zeros: nothing is written, so no line has to be written back
+}
+"""
+
+
+def _sweep() -> Callable[[], None]:
+    """A launch that reads four times what the L2 cache holds, whose replacement is not strictly by age."""
+    import cupy
+
+    device = cupy.cuda.runtime.getDevice()
+    kernel, data, count = _sweep_parts(device)
+    ctas = 2 * cupy.cuda.runtime.getDeviceProperties(device)["multiProcessorCount"]
+    return lambda: kernel((ctas,), (1024,), (data, np.int64(count), data))
+
+
+@functools.cache
+def _sweep_parts(device: int) -> tuple:
+    import cupy
+
+    count = 4 * l2_bytes() // 16
+    return cupy.RawKernel(_SWEEP_SOURCE, "sweep"), cupy.zeros(4 * count, cupy.float32), count
 
 
 def l2_bytes() -> int:

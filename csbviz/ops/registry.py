@@ -44,6 +44,7 @@ OPS = SPMM_OPS + SPMV_OPS
 LAUNCHERS = (
     "csbviz.ops.csb_cpu",
     "csbviz.ops.baselines_cpu",
+    "csbviz.ops.choice",
     "csbviz.ops.cuda.rows",
     "csbviz.ops.cuda.baselines",
 )

@@ -216,8 +216,8 @@ def prepare(
 
 register(
     Kernel(
-        name="csb_cuda",
-        title="CSB (CUDA)",
+        name="csb_gather",
+        title="CSB (CUDA cores, by work plan)",
         format="csb",
         device="cuda",
         ops=("A@B", "A.T@B"),
