@@ -196,7 +196,7 @@ def test_timing(name):
     warm = gpu_timing.time_cuda(run, on_device, out, mode="warm", min_time=0.02)
     cold = gpu_timing.time_cuda(run, on_device, out, mode="cold", min_time=0.02)
     assert len(warm) >= 15
-    assert len(cold) >= 25
+    assert len(cold) >= 15
     assert 0 < np.median(warm) < np.median(cold) < 1000
     assert np.isfinite(out.get()).all()
 
