@@ -1,14 +1,25 @@
-"""Operations and precision classes as people write them. Imports nothing."""
+"""Operations and precision classes as people write them. Imports nothing heavy."""
 
 from __future__ import annotations
 
-__all__ = ["CLASSES", "OP_NAMES", "VECTOR_OPS", "class_name", "class_rank", "is_transposed", "op_in_words"]
+__all__ = ["CLASSES", "LAYER_OPS", "OP_NAMES", "VECTOR_OPS", "class_name", "class_rank", "op_in_words"]
 
-OP_NAMES = {"A@B": "A·B", "A.T@B": "Aᵀ·B", "A@x": "A·x", "A.T@x": "Aᵀ·x", "layer": "layer"}
-"""Operations as titles write them; x is a vector, a layer is one forward and one backward pass."""
+OP_NAMES = {
+    "A@B": "A·B",
+    "A.T@B": "Aᵀ·B",
+    "A@x": "A·x",
+    "A.T@x": "Aᵀ·x",
+    "layer": "layer",
+    "layer.forward": "layer, forward",
+    "layer.backward": "layer, backward",
+}
+"""Operations as titles write them; x is a vector, a layer is its forward and backward pass in one."""
 
 VECTOR_OPS = ("A@x", "A.T@x")
 """Operations whose second operand has one column."""
+
+LAYER_OPS = ("layer", "layer.forward", "layer.backward")
+"""What is timed where a layer is asked for."""
 
 CLASSES = {"fp64": "fp64", "fp32": "fp32", "tf32": "TF32", "fp16": "fp16", "bf16": "bf16"}
 """Precision classes, the most exact first: only kernels of one class are compared."""
@@ -24,11 +35,13 @@ def class_rank(precision: str) -> int:
     return list(CLASSES).index(precision) if precision in CLASSES else len(CLASSES)
 
 
-def is_transposed(op: str) -> bool:
-    """Whether an operation multiplies with the transpose of the stored matrix alone."""
-    return op.startswith("A.T")
+_WORDS = {
+    "layer": "a layer (forward and backward)",
+    "layer.forward": "its forward pass",
+    "layer.backward": "its backward pass",
+}
 
 
 def op_in_words(op: str) -> str:
     """An operation inside a sentence: "A·B", "a layer (forward and backward)"."""
-    return "a layer (forward and backward)" if op == "layer" else OP_NAMES.get(op, op)
+    return _WORDS.get(op) or OP_NAMES.get(op, op)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from csbviz.bench.names import is_transposed
+from csbviz.bench.names import VECTOR_OPS
 from csbviz.bench.record import Record
+from csbviz.ops.registry import is_transposed
 
 __all__ = [
     "EVEN",
@@ -121,9 +122,9 @@ def _why(best: Best, first: str, even_at: float | None) -> str:
 
 
 def _rate(record: Record) -> float:
-    """GFLOP/s; dense also multiplies the zeros, and a layer is three products of one size."""
+    """GFLOP/s; dense also multiplies the zeros, and a layer is one product forward, two backward."""
     entries = record.m * record.k if record.format == "dense" else record.nnz
-    products = 3 if record.op == "layer" else 1
+    products = {"layer": 3, "layer.backward": 2}.get(record.op, 1)
     return 2e-3 * products * entries * record.n / record.median_us
 
 
@@ -154,7 +155,7 @@ def _why_csr(best: Best) -> str:
     though = "though it reads" if bytes_ratio > 1.0 else "and reads"
     return (
         f"a {rows} × {cols} block holds {per_block:.0f} nonzeros on average, of which about "
-        f"{_reuse(csb):.1f} share a row of B: that does not pay for walking the blocks here. "
+        f"{_reuse(csb):.1f} share {_of_b(csb)}: that does not pay for walking the blocks here. "
         f"CSR is faster {though} {as_ratio(bytes_ratio)} the bytes of CSB.{hint}"
     )
 
@@ -191,7 +192,9 @@ def _ahead_of_csr(csb: Record, csr: Record) -> str:
     cost = f"a nonzero costs {per_csb:.1f} bytes against {per_csr:.1f} in CSR"
     reuse = _reuse(csb)
     if reuse >= 1.1:
-        shared = f"about {reuse:.1f} nonzeros of a block share a row of B, which CSR fetches for each of them"
+        shared = (
+            f"about {reuse:.1f} nonzeros of a block share {_of_b(csb)}, which CSR fetches for each of them"
+        )
         return f"{shared}, {'and' if per_csb < per_csr else 'though'} {cost}"
     rates = f"it does {_rate(csb):,.0f} GFLOP/s against {_rate(csr):,.0f} of CSR"
     return f"{rates}, {'and' if per_csb < per_csr else 'though'} {cost}"
@@ -209,6 +212,11 @@ def _imbalance_hint(csb: Record) -> str:
 def _blocks(record: Record) -> int:
     rows, cols = record.block_shape
     return -(-record.m // rows) * -(-record.k // cols)
+
+
+def _of_b(record: Record) -> str:
+    """What nonzeros of one column read of the second operand."""
+    return "an element of x" if record.op in VECTOR_OPS else "a row of B"
 
 
 def _reuse(record: Record) -> float:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import numpy as np
 
+from csbviz.bench.contender import FAILURES, Case, Contender, Variants, note_failure
 from csbviz.bench.gpu_timing import clocks, time_cuda
+from csbviz.bench.names import class_rank
 from csbviz.bench.noise import UNSTEADY, OthersLoad, spread
 from csbviz.bench.record import OK, Record, by_case
 from csbviz.bench.timing import MODES, time_cpu
-from csbviz.bench.verify import ERROR_BOUNDS, Reference, make_reference, relative_error
-from csbviz.errors import CSBVizError, JobError, OptionError
-from csbviz.ops.devices import device_name, gpu_fault, versions
-from csbviz.ops.dispatch import prepare_kernel
-from csbviz.ops.registry import OPS, SPMM_OPS, SPMV_OPS, Kernel, availability, get_kernel, kernels
-from csbviz.ops.threads import check_threads, use_threads
+from csbviz.errors import OptionError
+from csbviz.ops.registry import OPS, SPMM_OPS, SPMV_OPS, Kernel, get_kernel, kernels
+from csbviz.ops.threads import check_threads
 
-__all__ = ["BenchRequest", "bench_matrix"]
+__all__ = ["ALL_OPS", "LAYER", "BenchRequest", "bench_matrix"]
 
-_FAILURES = (CSBVizError, MemoryError, RuntimeError, ImportError, OSError)
-"""What a kernel may raise where a machine is too small for it, or lacks a library that it loads late."""
+LAYER = "layer"
+"""The operation that is a whole layer, forward and backward, in place of one product."""
+
+ALL_OPS = (*OPS, LAYER)
+"""What can be measured."""
+
+LESS_EXACT = ("float16", "bfloat16")
+"""Dtypes whose dense products are timed beside those of a float32 matrix on a GPU, in classes of their own:
+whoever asks whether sparse is faster wants to know what giving up digits would gain."""
 
 MAX_COLUMNS = 1 << 16
 ROUNDS = 3
@@ -45,13 +50,14 @@ class BenchRequest:
     Attributes
     ----------
     ops : sequence of str
-        Subset of `csbviz.ops.OPS`.
+        Subset of `ALL_OPS`.
     ns : sequence of int
-        Numbers of columns of B.
+        Numbers of columns of B, or of rows of activations that go through a layer; a product with a vector
+        has one.
     device : str
         "cpu" or "cuda".
     kernels : sequence of str or None
-        Names of kernels; None takes every kernel of the device.
+        Names of kernels; None takes every kernel of the device. A layer has contenders of its own.
     balances : sequence of str
         Balance strategies that each CSB kernel is measured with.
     threads : int or None
@@ -85,8 +91,8 @@ class BenchRequest:
         from csbviz.balance import STRATEGIES
 
         for op in self.ops:
-            if op not in OPS:
-                raise OptionError(f"There is no operation {op!r}; known are {', '.join(OPS)}.")
+            if op not in ALL_OPS:
+                raise OptionError(f"There is no operation {op!r}; known are {', '.join(ALL_OPS)}.")
         for n in self.ns:
             if not 1 <= n <= MAX_COLUMNS:
                 raise OptionError(f"N must be between 1 and {MAX_COLUMNS}; {n} was asked for.")
@@ -105,14 +111,10 @@ class BenchRequest:
         check_threads(self.threads)
         return self
 
-
-@dataclass
-class _Contender:
-    record: Record
-    kernel: Kernel
-    run: Callable | None = None
-    B: object = None
-    out: object = None
+    @property
+    def cases(self) -> list[tuple[str, int]]:
+        """Every operation with its numbers of columns."""
+        return [(op, n) for op in self.ops for n in ((1,) if op in SPMV_OPS else self.ns)]
 
 
 def bench_matrix(
@@ -123,7 +125,8 @@ def bench_matrix(
     Parameters
     ----------
     A : CSBMatrix
-        Not a transposed view; its dtype is the dtype of every contender.
+        Not a transposed view; its dtype is the dtype of every contender, but for dense products of less exact
+        classes.
     request : BenchRequest, optional
         What to measure.
     name : str
@@ -134,8 +137,8 @@ def bench_matrix(
     Returns
     -------
     records : list of Record
-        One for each operation, N, kernel and balance strategy. A kernel that cannot run here, fails or is
-        not exact enough gets a record that says so and carries no time.
+        One for each operation, N, kernel and balance strategy, the most exact class of a case first. A kernel
+        that cannot run here, fails or is not exact enough gets a record that says so and carries no time.
 
     Raises
     ------
@@ -146,32 +149,55 @@ def bench_matrix(
     """
     request = (request or BenchRequest()).checked()
     report = progress or (lambda fraction, message: None)
-    cases = [(op, n) for op in request.ops for n in ((1,) if op in SPMV_OPS else request.ns)]
+    matrices, cases = Variants(A), request.cases
     records: list[Record] = []
     for index, (op, n) in enumerate(cases):
 
         def step(part: float, message: str, index=index) -> None:
             report((index + part) / len(cases), message)
 
-        records += _bench_case(A, request, name, op, n, step)
+        if op == LAYER:
+            records += _bench_layer(A, request, name, n, step)
+        else:
+            records += _bench_case(Case(matrices, name, op, n, request.seed), request, step)
     report(1.0, "Done")
     return records
 
 
-def _bench_case(A, request: BenchRequest, name: str, op: str, n: int, step: Callable) -> list[Record]:
+def _bench_layer(A, request: BenchRequest, name: str, n: int, step: Callable) -> list[Record]:
+    from csbviz.bench.layer import bench_layer
+
+    return bench_layer(
+        A.to_scipy(),
+        name=name,
+        tokens=(n,),
+        device=request.device,
+        threads=request.threads,
+        min_time=request.min_time,
+        seed=request.seed,
+        dtype=A.dtype,
+        block_shape=tuple(A.block_shape),
+        order=A.order,
+        progress=step,
+    )
+
+
+def _bench_case(case: Case, request: BenchRequest, step: Callable) -> list[Record]:
     threads = check_threads(request.threads)
-    reference = make_reference(A.to_scipy(), op, n, A.dtype, request.seed)
-    contenders = []
-    for kernel in _selected(request, op, A.dtype):
-        balances = request.balances if kernel.format == "csb" else ("auto",)
-        for balance in balances:
-            contenders.append(_blank(A, request, name, op, n, kernel, balance, threads))
+    own = case.matrices.own.dtype
+    contenders = [
+        Contender.of(case, kernel, dtype, balance, threads, request.mode)
+        for kernel, dtype in _selected(request, case.op, own)
+        for balance in (request.balances if kernel.format == "csb" else ("auto",))
+    ]
+    contenders.sort(key=lambda contender: class_rank(contender.record.precision))
+    label = f"{case.op}, N = {case.n}"
     for index, contender in enumerate(contenders):
-        step(0.4 * index / len(contenders), f"{op}, N = {n}: verifying {contender.record.title}")
-        _prepare_and_verify(A, op, n, contender, reference, threads)
+        step(0.4 * index / len(contenders), f"{label}: verifying {contender.record.title}")
+        contender.prepare_and_verify(case, threads)
     ready = [contender for contender in contenders if contender.record.status == OK]
     load = OthersLoad()
-    _time_all(ready, request, op, n, threads, step)
+    _time_all(ready, request, label, threads, step)
     share = load.share() if request.device == "cpu" else None
     for contender in ready:
         contender.record.others_load = share
@@ -179,127 +205,46 @@ def _bench_case(A, request: BenchRequest, name: str, op: str, n: int, step: Call
     return [contender.record for contender in contenders]
 
 
-def _selected(request: BenchRequest, op: str, dtype: str) -> list[Kernel]:
-    if request.kernels is None:
-        return list(kernels(device=request.device, op=op, dtype=dtype))
-    return [kernel for kernel in map(get_kernel, request.kernels) if op in kernel.ops]
+def _selected(request: BenchRequest, op: str, dtype: str) -> list[tuple[Kernel, str]]:
+    """Kernels with the dtype that each multiplies."""
+    if request.kernels is not None:
+        chosen = [kernel for kernel in map(get_kernel, request.kernels) if op in kernel.ops]
+        return [(kernel, _dtype_for(kernel, dtype)) for kernel in chosen]
+    found = [(kernel, dtype) for kernel in kernels(device=request.device, op=op, dtype=dtype)]
+    if dtype == "float32" and request.device == "cuda":
+        found += [
+            (kernel, less)
+            for less in LESS_EXACT
+            for kernel in kernels(device="cuda", op=op, dtype=less)
+            if kernel.format == "dense"
+        ]
+    return found
 
 
-def _blank(A, request, name, op, n, kernel: Kernel, balance: str, threads: int) -> _Contender:
-    record = Record(
-        kernel=kernel.name,
-        title=kernel.title,
-        format=kernel.format,
-        matrix=name,
-        op=op,
-        device=kernel.device,
-        device_name=device_name(kernel.device),
-        dtype=A.dtype,
-        precision=kernel.precision.get(A.dtype, ""),
-        m=A.shape[0],
-        k=A.shape[1],
-        n=n,
-        nnz=A.nnz,
-        sparsity=A.sparsity,
-        block_shape=tuple(A.block_shape),
-        balance=balance if kernel.format == "csb" else None,
-        params={},
-        threads=None if kernel.device == "cuda" else (threads if kernel.threads == "all" else 1),
-        mode=request.mode,
-        copies=kernel.copies,
-        deterministic=kernel.deterministic,
-        versions=versions(),
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    return _Contender(record, kernel)
-
-
-def _prepare_and_verify(A, op, n, contender: _Contender, reference: Reference, threads: int) -> None:
-    record, kernel = contender.record, contender.kernel
-    state = availability(kernel)
-    if not state.ok or A.dtype not in kernel.dtypes:
-        record.status = "unavailable"
-        record.message = state.reason or f"It does not multiply {A.dtype} values."
-        return
-    try:
-        start = time.perf_counter()
-        with use_threads(threads):
-            prepared = prepare_kernel(A, kernel, op, n, threads=threads, balance=record.balance or "auto")
-        record.prepare_us = (time.perf_counter() - start) * 1e6
-        contender.run = prepared.run
-        contender.B, contender.out = _operands(kernel.device, reference)
-        with use_threads(threads):
-            result = _to_host(prepared.run(contender.B, contender.out))
-    except _FAILURES as error:
-        _note_failure(record, error)
-        return
-    record.bytes = prepared.bytes
-    record.traffic = prepared.bytes + reference.B.nbytes + result.nbytes
-    record.params = dict(prepared.params)
-    record.notes = prepared.notes
-    if prepared.plan is not None:
-        record.balance = prepared.plan.strategy
-        # Where CTAs go to whoever is free, no worker's share is known beforehand.
-        record.imbalance = float(prepared.plan.imbalance) if prepared.plan.static else None
-    record.rel_error = relative_error(result, reference.C)
-    bound = ERROR_BOUNDS[record.precision]
-    if not record.rel_error <= bound:
-        record.status = "wrong"
-        record.message = (
-            f"The result is off by {record.rel_error:.1e} where {bound:.0e} is the bound of "
-            f"{record.precision}, so no time is stated."
-        )
-        record.rel_error = record.rel_error if np.isfinite(record.rel_error) else None
-
-
-def _note_failure(record: Record, error: Exception) -> None:
-    """Keep a kernel's failure in its record.
-
-    Raises
-    ------
-    JobError
-        If the kernel took the GPU along: no other kernel can run in this process then.
-    """
-    fault = gpu_fault() if record.device == "cuda" else None
-    if fault:
-        raise JobError(
-            f"{record.title}, {record.op}, N = {record.n}: the kernel failed and took the GPU from its "
-            f"process ({fault}), so this run has no results."
-        ) from error
-    kind = "" if isinstance(error, CSBVizError) else f"{type(error).__name__}: "
-    record.status, record.message = "failed", kind + " ".join(str(error).split())
-
-
-def _operands(device: str, reference: Reference):
-    """B and an output full of NaN, so that an element that a kernel leaves unwritten cannot pass."""
-    if device == "cuda":
-        import cupy
-
-        return cupy.asarray(reference.B), cupy.full(reference.C.shape, cupy.nan, reference.B.dtype)
-    return reference.B, np.full(reference.C.shape, np.nan, reference.B.dtype)
-
-
-def _to_host(array) -> np.ndarray:
-    return array if isinstance(array, np.ndarray) else array.get()
+def _dtype_for(kernel: Kernel, dtype: str) -> str:
+    """The matrix's own dtype, or the less exact one of a dense kernel that is shown beside it."""
+    if dtype == "float32" and dtype not in kernel.dtypes and kernel.format == "dense":
+        return next((less for less in LESS_EXACT if less in kernel.dtypes), dtype)
+    return dtype
 
 
 def _time_all(
-    ready: list[_Contender], request: BenchRequest, op: str, n: int, threads: int, step: Callable
+    ready: list[Contender], request: BenchRequest, label: str, threads: int, step: Callable
 ) -> None:
     rounds = 1 if request.mode == "cold" else ROUNDS
     samples: dict[int, list] = {id(contender): [] for contender in ready}
 
-    def take_turns(chosen: list[_Contender], begin: float, end: float) -> None:
+    def take_turns(chosen: list[Contender], begin: float, end: float) -> None:
         for index, contender in enumerate(chosen):
             part = begin + (end - begin) * index / len(chosen)
-            step(part, f"{op}, N = {n}: timing {contender.record.title}")
+            step(part, f"{label}: timing {contender.record.title}")
             try:
                 samples[id(contender)].append(
                     _time_one(contender, request, threads, request.min_time / rounds)
                 )
-            except _FAILURES as error:
+            except FAILURES as error:
                 _clear_times(contender.record)
-                _note_failure(contender.record, error)
+                note_failure(contender.record, error)
             else:
                 _fill_times(contender.record, np.concatenate(samples[id(contender)]))
 
@@ -318,7 +263,7 @@ def _time_all(
         contender.record.clocks = speed
 
 
-def _time_one(contender: _Contender, request: BenchRequest, threads: int, min_time: float) -> np.ndarray:
+def _time_one(contender: Contender, request: BenchRequest, threads: int, min_time: float) -> np.ndarray:
     if contender.kernel.device == "cuda":
         return time_cuda(contender.run, contender.B, contender.out, mode=request.mode, min_time=min_time)
     return time_cpu(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from csbviz.bench.names import OP_NAMES, VECTOR_OPS, class_name, class_rank, op_in_words
+from csbviz.bench.names import LAYER_OPS, OP_NAMES, VECTOR_OPS, class_name, class_rank, op_in_words
 from csbviz.bench.noise import BUSY, busiest
 from csbviz.bench.reasons import Best, as_share, as_time, break_even, ratio_phrase, reason, winner
 from csbviz.bench.record import Record, by_case
@@ -216,7 +216,7 @@ def _fastest(records: list[Record], format_name: str, copies: int | None = None)
 
 def _best(group: list[Record]) -> Best:
     csb = _fastest(group, "csb")
-    if csb is not None and csb.op == "layer":  # a CSR layer needs both copies: that is what it is
+    if csb is not None and csb.op in LAYER_OPS:  # a CSR layer needs both copies: that is what it is
         return Best(csb, _fastest(group, "csr"), None, _fastest(group, "dense"))
     return Best(csb, _fastest(group, "csr", 1), _fastest(group, "csr", 2), _fastest(group, "dense"))
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from csbviz.errors import OptionError
+from csbviz.formats.dtypes import as_numpy, bits_of, values_from_bits
+from csbviz.ops.registry import is_transposed
 
-__all__ = ["ERROR_BOUNDS", "Reference", "make_reference", "relative_error"]
+__all__ = ["ERROR_BOUNDS", "Reference", "make_reference", "relative_error", "to_float", "unwritten"]
 
 ERROR_BOUNDS = {"fp64": 1e-13, "fp32": 2e-6, "tf32": 2e-3, "fp16": 2e-3, "bf16": 1e-2}
 """Largest ‖out - ref‖/‖ref‖ of each precision class that is called correct.
@@ -25,7 +27,7 @@ class Reference:
     Attributes
     ----------
     B : numpy.ndarray
-        Seeded standard normals of the matrix's dtype.
+        Seeded standard normals of the matrix's dtype; bfloat16, which NumPy lacks, as its bits (uint16).
     C : numpy.ndarray of float64
         The product of the stored values and B, both taken as float64.
     """
@@ -46,7 +48,7 @@ def make_reference(csr, op: str, n: int, dtype: str, seed: int = 0) -> Reference
     n : int
         Columns of B, at least 1.
     dtype : str
-        "float32" or "float64" (narrower types are rounded by the caller).
+        Type of the values that B is rounded to; `csr` holds values that are rounded already.
     seed : int
         Seed of B.
 
@@ -57,10 +59,27 @@ def make_reference(csr, op: str, n: int, dtype: str, seed: int = 0) -> Reference
     """
     if n < 1:
         raise OptionError(f"N must be at least 1; {n} was asked for.")
-    matrix = csr.T if op.startswith("A.T") else csr
-    generator = np.random.default_rng(seed)
-    B = generator.standard_normal((matrix.shape[1], n), dtype=np.float32).astype(dtype, copy=False)
-    return Reference(B, matrix.astype(np.float64) @ B.astype(np.float64))
+    matrix = csr.T if is_transposed(op) else csr
+    B = np.random.default_rng(seed).standard_normal((matrix.shape[1], n), dtype=np.float32)
+    if dtype == "bfloat16":
+        import torch
+
+        B = bits_of(torch.from_numpy(B).to(torch.bfloat16))
+    else:
+        B = B.astype(dtype, copy=False)
+    return Reference(B, matrix.astype(np.float64) @ to_float(B, dtype).astype(np.float64))
+
+
+def to_float(array: np.ndarray, dtype: str) -> np.ndarray:
+    """Values of an operand or result as numbers that NumPy computes with; bfloat16 comes as its bits."""
+    return as_numpy(values_from_bits(array, dtype)) if dtype == "bfloat16" else array
+
+
+def unwritten(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """An output full of NaN, so that an element that a kernel leaves unwritten cannot pass."""
+    if dtype == "bfloat16":
+        return np.full(shape, 0x7FC0, np.uint16)
+    return np.full(shape, np.nan, dtype)
 
 
 def relative_error(out: np.ndarray, reference: np.ndarray) -> float:

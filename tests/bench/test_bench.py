@@ -1,15 +1,19 @@
 """The benchmark verifies before it times, and never times a wrong kernel."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 
 from csbviz.bench import BenchRequest, Record, bench_matrix, verdict
 from csbviz.bench.timing import last_cache_bytes
+from csbviz.bench.verify import to_float, unwritten
 from csbviz.errors import InputError, JobError, OptionError
 from csbviz.formats import CSBMatrix
+from csbviz.formats.dtypes import bits_of
 from csbviz.ops import Kernel, Prepared, registry
 
 
@@ -133,13 +137,13 @@ def cuda_kernel(monkeypatch):
 
 
 def test_a_cuda_kernel_that_fails_is_one_record(A, cuda_kernel, monkeypatch):
-    monkeypatch.setattr("csbviz.bench.run.gpu_fault", lambda: None)
+    monkeypatch.setattr("csbviz.bench.contender.gpu_fault", lambda: None)
     (found,) = bench_matrix(A, quick(ops=("A@B",), device="cuda", kernels=("stand_in",)))
     assert (found.status, found.message) == ("failed", "MemoryError: Out of memory allocating 8 bytes")
 
 
 def test_a_cuda_kernel_that_takes_the_gpu_along_ends_the_run(A, cuda_kernel, monkeypatch):
-    monkeypatch.setattr("csbviz.bench.run.gpu_fault", lambda: "an illegal memory access")
+    monkeypatch.setattr("csbviz.bench.contender.gpu_fault", lambda: "an illegal memory access")
     with pytest.raises(
         JobError, match=r"Stand-in, A@B, N = \d+: the kernel failed and took the GPU .* \(an ill"
     ):
@@ -169,6 +173,104 @@ def test_a_job_cuts_blocks_that_suit_its_device(A, asked, shape):
     request = {"ops": ["A@B"], "ns": [8], "device": "cuda", "kernels": ["csb_cuda"], "min_time": 0.01}
     found = run_bench(A.to_scipy(), request, lambda fraction, message: None, block_shape=asked)
     assert [record["block_shape"] for record in found["records"]] == [shape]
+
+
+def test_a_product_with_a_vector_is_measured_once_whatever_n_is(A):
+    records = bench_matrix(A, quick(ops=("A@x", "A.T@x"), ns=(8, 16), kernels=("csb_cpu", "csr_mkl")))
+    assert [(r.op, r.n, r.kernel, r.status) for r in records] == [
+        ("A@x", 1, "csb_cpu", "ok"),
+        ("A@x", 1, "csr_mkl", "ok"),
+        ("A.T@x", 1, "csb_cpu", "ok"),
+        ("A.T@x", 1, "csr_mkl", "ok"),
+    ]
+
+
+def test_a_kernel_that_refuses_the_matrix_says_why_and_is_no_fault(A, broken_kernel, monkeypatch):
+    picky = dataclasses.replace(broken_kernel, name="picky", accepts=lambda A, op, n: "It takes no nonzeros.")
+    monkeypatch.setitem(registry._KERNELS, "picky", picky)
+    (found,) = bench_matrix(A, quick(ops=("A@B",), kernels=("picky",)))
+    assert found.status == "unavailable"
+    assert found.message.endswith("It takes no nonzeros.")
+    assert verdict([found]).problems == ()
+
+
+@pytest.fixture
+def gpu_classes(monkeypatch):
+    """Kernels of four precision classes on a GPU that is not there: NumPy computes what they would."""
+    ours = [("csb", "fp32", "float32"), ("csb_tf32", "tf32", "float32")]
+    dense = [
+        ("dense", "fp32", "float32"),
+        ("dense_tf32", "tf32", "float32"),
+        ("dense_fp16", "fp16", "float16"),
+    ]
+    dense.append(("dense_bf16", "bf16", "bfloat16"))
+
+    def prepare(A, op, n, *, threads, balance="auto"):
+        values = A.to_scipy().astype(np.float32)
+
+        def run(B, out):
+            if A.dtype == "bfloat16":
+                out[:] = bits_of(torch.from_numpy(values @ to_float(B, "bfloat16")).to(torch.bfloat16))
+            else:
+                out[:] = values @ B.astype(np.float32)
+            return out
+
+        return Prepared(run, 8)
+
+    kernels = {
+        name: Kernel(
+            name, name, name.split("_")[0], "cuda", ("A@B",), (dtype,), {dtype: precision}, prepare, "Fake."
+        )
+        for name, precision, dtype in ours + dense
+    }
+    registry.kernels()
+    monkeypatch.setattr(registry, "_KERNELS", kernels)
+    monkeypatch.setattr("csbviz.ops.dispatch._gpu", lambda kernel: 0)
+    monkeypatch.setattr(
+        "csbviz.bench.contender.prepare_kernel", lambda A, k, *rest, **o: k.prepare(A, *rest, **o)
+    )
+    monkeypatch.setattr(
+        "csbviz.bench.contender._operands", lambda device, ref, dtype: (ref.B, unwritten(ref.C.shape, dtype))
+    )
+    monkeypatch.setattr("csbviz.bench.run.time_cuda", lambda *args, **kwargs: np.array([9.0, 9.0]))
+    monkeypatch.setattr("csbviz.bench.run.clocks", dict)
+    return kernels
+
+
+def test_classes_are_verified_by_their_own_bound_and_never_compared(A, gpu_classes):
+    records = bench_matrix(A, quick(ops=("A@B",), device="cuda"))
+    found = {record.kernel: record for record in records}
+    assert [record.precision for record in records] == ["fp32", "fp32", "tf32", "tf32", "fp16", "bf16"]
+    assert {record.status for record in records} == {"ok"}, [record.message for record in records]
+    assert 1e-5 < found["dense_fp16"].rel_error < 2e-3
+    assert 2e-4 < found["dense_bf16"].rel_error < 1e-2
+    assert (found["dense_fp16"].dtype, found["dense_bf16"].dtype) == ("float16", "bfloat16")
+    assert len({record.case for record in records}) == 4
+    assert found["csb"].speedup_vs_dense == 1.0
+    assert "in fp16 dense 9 µs, in bf16 dense 9 µs" in verdict(records).less_exact
+
+
+def test_a_chosen_less_exact_dense_kernel_runs_beside_float32(A, gpu_classes):
+    records = bench_matrix(A, quick(ops=("A@B",), device="cuda", kernels=("csb", "dense_fp16")))
+    assert [(r.kernel, r.dtype, r.status) for r in records] == [
+        ("csb", "float32", "ok"),
+        ("dense_fp16", "float16", "ok"),
+    ]
+
+
+def test_values_too_large_for_half_precision_are_no_fault(gpu_classes):
+    large = CSBMatrix.from_scipy(sp.eye(16, format="csr", dtype=np.float32) * 1e6, block_shape=(16, 16))
+    found = {r.kernel: r for r in bench_matrix(large, quick(ops=("A@B",), device="cuda"))}
+    assert found["dense"].ok
+    assert found["dense_fp16"].status == "unavailable"
+    assert "does not fit float16" in found["dense_fp16"].message
+
+
+def test_a_half_precision_matrix_has_its_own_class(A, gpu_classes):
+    records = bench_matrix(A.astype("float16"), quick(ops=("A@B",), device="cuda"))
+    assert [(r.kernel, r.dtype, r.precision, r.status) for r in records] == [
+        ("dense_fp16", "float16", "fp16", "ok")
+    ]
 
 
 def test_records_survive_json(A):
