@@ -60,16 +60,28 @@ def dtype_name(values) -> str:
 
 
 def as_numpy(values) -> np.ndarray:
-    """Return values as a NumPy array that SciPy can compute with: bfloat16 becomes float32, exactly."""
-    return values.float().numpy() if is_torch(values) else values
+    """Return values as a NumPy array that SciPy can compute with: bfloat16 becomes float32, exactly.
+
+    A tensor on the CPU of another dtype shares its memory; one on a GPU is copied.
+    """
+    if not is_torch(values):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if dtype_name(values) == "bfloat16" else values).numpy()
 
 
 def bits_of(values) -> np.ndarray:
-    """Return the same memory as unsigned integers, so that one kernel serves all dtypes of a width."""
-    if is_torch(values):
-        import torch
+    """Return the same memory as unsigned integers, so that one kernel serves all dtypes of a width.
 
-        return values.view(torch.int16).numpy().view(np.uint16)
+    A tensor on a GPU is copied.
+    """
+    if is_torch(values):
+        values = values.detach().cpu()
+        if dtype_name(values) == "bfloat16":
+            import torch
+
+            return values.view(torch.int16).numpy().view(np.uint16)
+        values = values.numpy()
     return values.view(_BITS[values.dtype.itemsize])
 
 

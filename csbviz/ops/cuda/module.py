@@ -55,6 +55,7 @@ class Source(NamedTuple):
 
 SOURCES = {
     "csb_spmm.cu": Source("csbviz.ops.cuda.rows_launch"),
+    "csb_sddmm.cu": Source("csbviz.ops.cuda.sddmm"),
 }
 """The files of kernels/cuda. A file may include others of the folder by ``#include "name"``."""
 

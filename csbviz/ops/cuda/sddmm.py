@@ -1,0 +1,151 @@
+"""The sampled dense-dense product on an NVIDIA GPU: the kernels of kernels/cuda/csb_sddmm.cu."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csbviz.errors import UnavailableError
+from csbviz.ops.cuda.module import Function, current_device, get_kernel
+from csbviz.ops.cuda.storage import device_arrays
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["SampledProduct", "first_blocks", "instantiations", "sampled_product"]
+
+_SOURCE = "csb_sddmm.cu"
+_DTYPES = ("float32", "float64")
+_CHUNK, _TILE = 32, 128  # the same numbers as in the source
+_NARROW = 16
+"""Up to this many columns a thread takes an entry: a warp would leave most of its lanes idle."""
+
+_WARPS = {"float32": 16, "float64": 8}
+"""Warps of a CTA: many, because neighbouring entries share the rows that the L1 cache holds."""
+
+_WAVES = 6
+"""CTAs a multiprocessor at which it does not matter any more that the last ones end at different times."""
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation of the source that can be asked for."""
+    indices, pointers = ("uint8", "uint16"), ("int32", "int64")
+    structure = (_DTYPES, indices, indices, pointers)
+    first = [Function(_SOURCE, "csb_sddmm_v1", a) for a in product(*structure)]
+    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4))]
+    return (*first, *second, *(Function(_SOURCE, "csb_sddmm_add", (dtype,)) for dtype in _DTYPES))
+
+
+def first_blocks(A: CSBMatrix) -> np.ndarray:
+    """The block of every 32nd entry of a stored matrix, and that of the last one: int32[⌈nnz / 32⌉ + 1]."""
+    if A.nnz == 0:
+        return np.zeros(1, np.int32)
+    entries = np.append(np.arange(0, A.nnz, _CHUNK), A.nnz - 1)
+    return (np.searchsorted(A.blk_ptr, entries, side="right") - 1).astype(np.int32)
+
+
+def column_parts(chunks: int, n: int, warps: int, multiprocessors: int) -> int:
+    """In how many parts to deal the columns: enough CTAs to keep all multiprocessors busy to the end."""
+    ctas = -(-chunks // warps)
+    wanted = -(-_WAVES * multiprocessors // max(1, ctas))
+    return max(1, min(wanted, -(-n // (2 * _TILE))))
+
+
+class SampledProduct:
+    """``out[e] = Σ_c U[row(e), c] · V[col(e), c]`` made ready for a matrix and a number of columns.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix, M x K, float32 or float64; its values are not read.
+    n : int
+        Columns of U and V.
+    version : int, optional
+        1 or 2, the kernels of the source; the one that suits `n` by default.
+    parts : int, optional
+        In how many parts to deal the columns; chosen by default.
+
+    Attributes
+    ----------
+    bytes : int
+        Device bytes of the arrays that are kept beside the matrix' own.
+
+    Raises
+    ------
+    UnavailableError
+        If a launch would need more CTAs than a grid has.
+    """
+
+    def __init__(self, A: CSBMatrix, n: int, version: int | None = None, parts: int | None = None):
+        import cupy
+
+        device = current_device()
+        arrays = device_arrays(A, device.id)
+        key = ("csb_sddmm", device.id)
+        if key not in A.cache:
+            A.cache[key] = cupy.asarray(first_blocks(A))
+        self.n, self._nnz, self.dtype = n, A.nnz, A.dtype
+        self._version = version or (1 if n <= _NARROW else 2)
+        index = [arrays["row_ind"], arrays["col_ind"], arrays["blk_ptr"]]
+        self._structure = (
+            *index,
+            A.cache[key],
+            np.int64(A.nnz),
+            *map(np.int32, (A.grid[1], *A.block_shape, n)),
+        )
+        names = (A.dtype, *(str(array.dtype) for array in index))
+        chunks = -(-A.nnz // _CHUNK)
+        self._warps = _WARPS[A.dtype]
+        self.parts = (
+            1 if self._version == 1 else parts or column_parts(chunks, n, self._warps, device.multiprocessors)
+        )
+        tiles = -(-n // _TILE)
+        self._span = np.int32(-(-tiles // self.parts) * _TILE)
+        self._grid = -(-A.nnz // 256) if self._version == 1 else -(-chunks // self._warps)
+        if self._grid > 0x7FFFFFFF:
+            raise UnavailableError(f"The launch needs {self._grid} CTAs; a grid has at most {0x7FFFFFFF}.")
+        if self._version == 1:
+            self._kernels = {1: get_kernel(Function(_SOURCE, "csb_sddmm_v1", names))}
+        else:
+            vectors = (1, 4) if n % 4 == 0 else (1,)
+            self._kernels = {v: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, v))) for v in vectors}
+        self._partials = cupy.empty((self.parts, A.nnz) if self.parts > 1 else 0, A.dtype)
+        self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (A.dtype,))) if self.parts > 1 else None
+        self.bytes = A.cache[key].nbytes + self._partials.nbytes
+
+    def __call__(self, u: int, v: int, out: int) -> None:
+        """Launch on CuPy's current stream, with the addresses of U (M x n), V (K x n) and out (nnz)."""
+        if self._nnz == 0:
+            return
+        target = np.uintp(self._partials.data.ptr if self._add else out)
+        operands = (np.uintp(u), np.uintp(v), target)
+        if self._version == 1:
+            self._kernels[1]((self._grid,), (256,), (*self._structure, *operands))
+        else:
+            kernel = self._kernels[4 if 4 in self._kernels and (u | v) % 16 == 0 else 1]
+            kernel(
+                (self._grid, self.parts),
+                (32 * self._warps,),
+                (*self._structure, self._span, *operands),
+                shared_mem=8 * _CHUNK * self._warps,
+            )
+        if self._add:
+            arguments = np.int64(self._nnz), np.int32(self.parts), self._partials, np.uintp(out)
+            self._add((-(-self._nnz // 256),), (256,), arguments)
+
+
+def sampled_product(A: CSBMatrix, n: int) -> SampledProduct:
+    """The product made ready on the current device, kept with the matrix."""
+    import cupy
+
+    kept = A.cache.setdefault("csb_sddmm_products", {})
+    key = (current_device().id, n)
+    if key not in kept:
+        if len(kept) >= 16:
+            kept.pop(next(iter(kept)))
+        kept[key] = SampledProduct(A, n)
+        # The uploads are ordered on this stream only; a later product may come on another one.
+        cupy.cuda.get_current_stream().synchronize()
+    return kept[key]

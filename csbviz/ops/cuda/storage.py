@@ -1,0 +1,58 @@
+"""The stored arrays of a matrix in a GPU's memory: uploaded once, or a PyTorch tensor's own memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csbviz.formats import dtypes
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["device_arrays"]
+
+
+def device_arrays(A: CSBMatrix, device: int) -> dict:
+    """The stored arrays on the current GPU, kept with the matrix: one copy serves every kernel, both ways.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix. Values that are a tensor on this GPU are not copied: the kernels read the tensor's
+        memory, so a change of it is seen by the next product.
+    device : int
+        Number of the current GPU.
+
+    Returns
+    -------
+    dict
+        CuPy arrays "values", "row_ind", "col_ind" and "blk_ptr".
+    """
+    import cupy
+
+    key = ("csb_cuda", device)
+    if key not in A.cache:
+        arrays = {
+            name: cupy.asarray(np.ascontiguousarray(getattr(A, name)))
+            for name in ("row_ind", "col_ind", "blk_ptr")
+        }
+        A.cache[key] = {"values": _values(A, device), **arrays}
+    return A.cache[key]
+
+
+def _values(A: CSBMatrix, device: int):
+    """The values as a CuPy array; bfloat16, which CuPy lacks, as its bits (uint16)."""
+    import cupy
+
+    values = A.values
+    if not getattr(values, "is_cuda", False) or values.device.index != device:
+        values = dtypes.bits_of(values) if A.dtype == "bfloat16" else dtypes.as_numpy(values)
+        return cupy.asarray(np.ascontiguousarray(values))
+    values = values.detach()
+    if A.dtype == "bfloat16":
+        import torch
+
+        return cupy.from_dlpack(values.view(torch.int16)).view(np.uint16)
+    return cupy.from_dlpack(values)
