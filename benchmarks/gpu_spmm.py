@@ -226,8 +226,10 @@ def main() -> None:
             elif kind == "device":
                 device = device or value
             else:
-                lost.append(value)
-                print(f"LOST: {value}", flush=True)
+                number, kernel = value
+                records = [record for record in records if record["layer"] != number]
+                lost.append(f"{kernel} ended its process at matrix {number}: left out from there on")
+                print(lost[-1], flush=True)
     finally:  # what was measured before an interruption is worth keeping
         header = {"when": when, "device": device, "mode": "warm", "numpy": np.__version__}
         header |= {"seconds": round(time.perf_counter() - start - compiled, 1), "lost": lost}

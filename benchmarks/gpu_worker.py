@@ -28,8 +28,8 @@ def in_worker(measure: Callable, count: int, *arguments) -> Iterator[tuple[str, 
     Yields
     ------
     kind, value
-        As said, and ``("lost", sentence)`` for a kernel that took its process along; a new process goes on
-        with the same index, without that kernel.
+        As said, and ``("lost", (index, kernel))`` for a kernel that took its process along; a new process
+        begins that index once more, without the kernel.
     """
     context = multiprocessing.get_context("spawn")
     index, skip = 0, set()
@@ -59,7 +59,7 @@ def in_worker(measure: Callable, count: int, *arguments) -> Iterator[tuple[str, 
             if kernel in skip or not kernel:
                 raise SystemExit(f"The worker ended at matrix {index} and no kernel explains it.")
             skip.add(kernel)
-            yield "lost", f"{kernel} ended its process at matrix {index}; the run goes on without it"
+            yield "lost", (index, kernel)
 
 
 def _work(pipe, measure: Callable, first: int, count: int, skip: set, arguments: tuple) -> None:

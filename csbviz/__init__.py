@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from csbviz.balance import make_plan
+    from csbviz.bench.autotune import autotune
     from csbviz.formats import CSBMatrix, choose_block_shape, load_matrix
     from csbviz.models import load_model, load_sample, sample_models
     from csbviz.ops.dispatch import spmm
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CSBMatrix": "csbviz.formats",
+    "autotune": "csbviz.bench.autotune",
     "choose_block_shape": "csbviz.formats",
     "load_matrix": "csbviz.formats",
     "load_model": "csbviz.models",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "CSBMatrix",
+    "autotune",
     "choose_block_shape",
     "load_matrix",
     "load_model",

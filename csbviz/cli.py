@@ -1,4 +1,4 @@
-"""The command line: ``python -m csbviz doctor | info | prune | layout | bench``.
+"""The command line: ``python -m csbviz doctor | info | prune | layout | bench | tune``.
 
 This module holds the arguments, the exit codes and the messages; what a command does is in the module of
 `csbviz.commands` that bears its name, and is imported only when the command runs.
@@ -72,6 +72,16 @@ def _fraction(text: str) -> float:
     return value
 
 
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above zero")
+    return value
+
+
 def _block_size(text: str) -> tuple[int, int] | None:
     """``64``, ``64x32`` or ``auto`` (None)."""
     if text == "auto":
@@ -95,7 +105,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"csbviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench):
+    for add in (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench, _add_tune):
         command = add(commands)
         command.add_argument(
             "--json", metavar="PATH", help="write the result as JSON; - writes it to stdout instead of tables"
@@ -209,6 +219,32 @@ def _add_bench(commands) -> argparse.ArgumentParser:
     )
     _add_blocks(command, "auto")
     command.add_argument("--seed", type=_seed, default=0, help="seed of B and of pattern files' values")
+    _add_layers(command)
+    return command
+
+
+def _add_tune(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("tune", help="time every variant of the CSB kernels, and name the fastest")
+    command.add_argument("files", metavar="FILE", nargs="+", help=_FILE_HELP)
+    command.add_argument(
+        "--n",
+        type=_list_of(_positive),
+        default="128",
+        metavar="N,…",
+        help="columns of B (default: %(default)s)",
+    )
+    command.add_argument(
+        "--op", type=_list_of(), default="A@B,A.T@B", metavar="OP,…", help="operations (default: %(default)s)"
+    )
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    command.add_argument("--dtype", default="float32", help="type of the values (default: %(default)s)")
+    command.add_argument(
+        "--kernels", type=_list_of(), metavar="NAME,…", help="CSB kernels to try (default: all of the class)"
+    )
+    command.add_argument(
+        "--budget", type=_seconds, default=30.0, help="seconds for each product (default: %(default)g)"
+    )
+    _add_blocks(command, "auto")
     _add_layers(command)
     return command
 

@@ -14,10 +14,11 @@ from csbviz.bench.gpu_timing import time_cuda
 from csbviz.bench.timing import time_cpu
 from csbviz.bench.verify import ERROR_BOUNDS, make_reference, relative_error
 from csbviz.errors import CSBVizError, JobError, OptionError, UnavailableError
-from csbviz.ops.choice import AUTOMATIC, remember
+from csbviz.ops.choice import AUTOMATIC
 from csbviz.ops.devices import gpu_fault
 from csbviz.ops.registry import OPS, Kernel, Prepared, availability, get_kernel, kernels
 from csbviz.ops.threads import check_threads, use_threads
+from csbviz.ops.tuned import remember
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix

@@ -14,11 +14,12 @@ from csbviz.errors import UnavailableError
 from csbviz.ops import choice_model
 from csbviz.ops.cuda.module import missing_reason
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, availability, get_kernel, kernels, register
+from csbviz.ops.tuned import recall
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["AUTOMATIC", "Choice", "choose", "recall", "remember"]
+__all__ = ["AUTOMATIC", "Choice", "choose"]
 
 AUTOMATIC = ("csb_cuda", "csb_cuda_tf32")
 """Kernels that choose among others; nothing chooses them."""
@@ -51,20 +52,6 @@ class Choice(NamedTuple):
     params: dict[str, Any]
     predicted_us: float | None
     source: str
-
-
-def remember(A: CSBMatrix, op: str, n: int, device: str, kernel: str, params: dict[str, Any]) -> None:
-    """Let later products of a matrix with this operation and N take a measured variant."""
-    stored = A.stored
-    stored.cache.setdefault("tuned", {})[op, n, device] = (kernel, dict(params))
-    # Plans and short cuts of the choice made before would go on to be used.
-    stored.cache.pop("plans", None)
-    stored.cache.pop("direct", None)
-
-
-def recall(A: CSBMatrix, op: str, n: int, device: str) -> tuple[str, dict[str, Any]] | None:
-    """Kernel and parameters that `remember` kept, or None."""
-    return A.stored.cache.get("tuned", {}).get((op, n, device))
 
 
 def choose(A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = None) -> Choice:

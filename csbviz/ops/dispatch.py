@@ -13,6 +13,7 @@ from csbviz.ops.direct import direct_product, keep_direct
 from csbviz.ops.operands import Operand, as_operand, current_stream_of, give_back, output_buffer
 from csbviz.ops.registry import Kernel, Prepared, availability, get_kernel, kernels, require
 from csbviz.ops.threads import check_threads, use_threads
+from csbviz.ops.tuned import recall
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -167,14 +168,20 @@ def spmm(
         operand = as_operand(B, inner, stored.dtype)
         n = operand.array.shape[1]
         op = _operation(transposed, operand, kernel, stored.dtype)
-        chosen = _choose(stored, operand.device, op, n) if kernel == "auto" else get_kernel(kernel)
+        tuned = recall(stored, op, n, operand.device) if kernel == balance == "auto" else None
+        if tuned is not None:
+            chosen, params = get_kernel(tuned[0]), dict(tuned[1])
+            balance = params.pop("balance", "auto")
+        else:
+            chosen = _choose(stored, operand.device, op, n) if kernel == "auto" else get_kernel(kernel)
+            params = {}
         if chosen.device != operand.device:
             raise OptionError(
                 f"Kernel {chosen.name} runs on {chosen.device}, but B lives on {operand.device}."
             )
         buffer = output_buffer(operand, rows, out)
         if rows and n:
-            prepared = _run(stored, chosen, op, operand, buffer, check_threads(threads), balance)
+            prepared = _run(stored, chosen, op, operand, buffer, check_threads(threads), balance, params)
             keep_direct(stored, key, prepared, B, rows)
         return out if out is not None else give_back(buffer, operand)
 
@@ -188,9 +195,9 @@ def _operation(transposed: bool, operand: Operand, kernel: str, dtype: str) -> s
     return spmv_op if any(spmv_op in k.ops and availability(k).ok for k in offered) else spmm_op
 
 
-def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str) -> Prepared:
+def _run(stored, kernel: Kernel, op: str, operand, buffer, threads: int, balance: str, params) -> Prepared:
     n = operand.array.shape[1]
-    prepared = prepare_kernel(stored, kernel, op, n, threads=threads, balance=balance)
+    prepared = prepare_kernel(stored, kernel, op, n, threads=threads, balance=balance, **params)
     if kernel.device == "cuda":
         result = prepared.run(operand.array, buffer)
     else:
