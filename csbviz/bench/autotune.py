@@ -89,9 +89,8 @@ def variants(kernel: Kernel, A: CSBMatrix, op: str, n: int) -> Iterator[dict[str
         of its tunables. The empty setting, which is the kernel's own choice, comes first.
     """
     yield {}
-    candidates = getattr(kernel, "candidates", None)
-    if candidates is not None:
-        yield from candidates(A, op, n)
+    if kernel.candidates is not None:
+        yield from kernel.candidates(A, op, n)
         return
     names = list(kernel.tunables)
     if names:

@@ -8,7 +8,7 @@ they are imported on the first question to the registry, so that ``import csbviz
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ LAUNCHERS = (
     "csbviz.ops.baselines_cpu",
     "csbviz.ops.choice",
     "csbviz.ops.cuda.rows",
+    "csbviz.ops.cuda.mma",
+    "csbviz.ops.cuda.wgmma",
     "csbviz.ops.cuda.baselines",
 )
 """Modules that register kernels, in the order in which tables list them."""
@@ -119,6 +121,9 @@ class Kernel:
         True when two runs give bit-equal results.
     copies : int
         Copies of the values that it keeps: 2 when it stores the transpose beside the matrix.
+    candidates : callable or None
+        ``candidates(A, op, n)`` gives the settings of the tunables that are worth trying for a product, dicts
+        for `prepare`; None where every combination is.
     accepts : callable
         ``accepts(A, op, n)`` returns None when the kernel can multiply this matrix, else one sentence with
         the reason: block shapes it is not made for, values out of its range.
@@ -139,6 +144,7 @@ class Kernel:
     requires: Callable[[], str | None] = lambda: None
     deterministic: bool = True
     copies: int = 1
+    candidates: Callable[[Any, str, int], Iterable[dict[str, Any]]] | None = None
     accepts: Callable[[Any, str, int], str | None] = lambda A, op, n: None
 
 
