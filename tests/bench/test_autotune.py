@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 import csbviz
-from csbviz.bench.autotune import autotune, variants
+from csbviz.bench.autotune import autotune, run_autotune, variants
 from csbviz.errors import OptionError, UnavailableError
 from csbviz.formats import CSBMatrix
 from csbviz.ops import registry
@@ -179,3 +179,13 @@ def test_a_kernel_that_refuses_the_matrix_is_not_tried(A, with_kernel):
     with_kernel(accepts=lambda A, op, n: "It takes no matrix.")
     with pytest.raises(UnavailableError, match="It takes no matrix"):
         autotune(A, "A@B", N, "cpu", kernels=["csb_test"])
+
+
+def test_the_job_takes_plain_arguments_and_gives_a_plain_dict():
+    csr = sp.random(64, 48, density=0.2, format="csr", dtype=np.float32, random_state=2)
+    messages = []
+    request = {"op": "A@B", "n": N, "device": "cpu", "budget_s": 20}
+    found = run_autotune(csr, request, lambda fraction, message: messages.append(message))
+    assert messages[0] == "Building the CSB matrix"
+    assert {variant["kernel"] for variant in found["variants"]} == {"csb_cpu"}
+    assert found["variants"][0]["median_us"] > 0
