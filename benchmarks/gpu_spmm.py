@@ -91,6 +91,8 @@ def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
         run.vectors(A, dense)
     if "convert" in settings.parts:
         run.conversion(csr, A)
+    if "overhead" in settings.parts and index == 0:
+        run.calls(A)
 
 
 class _Run:
@@ -151,6 +153,14 @@ class _Run:
         for record in time_conversions(csr, A, self._settings.min_time):
             self._say("record", {"layer": self._index} | record)
 
+    def calls(self, A) -> None:
+        """What calls cost from Python."""
+        from benchmarks.gpu_overhead import time_calls
+
+        self._say("kernel", "calls")
+        for record in time_calls(A, self._columns[0]):
+            self._say("record", {"layer": self._index} | record)
+
     def sweep(self, A, dense) -> None:
         """Every variant of every CSB kernel for float32 values; a variant that repeats counts once."""
         from benchmarks.gpu_case import Case
@@ -167,10 +177,6 @@ class _Run:
                         record = case.measure(kernel, "warm", self._settings.min_time, seen=seen, **params)
                         if record["status"] != "repeated":
                             self._say("record", {"layer": self._index, "asked": params} | record)
-
-
-def measure_overhead(settings: Settings, say) -> None:
-    """What a call costs from Python, in the worker of the first matrix."""
 
 
 def parse_arguments() -> argparse.Namespace:

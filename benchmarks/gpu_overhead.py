@@ -1,0 +1,73 @@
+"""What a product costs the Python program that asks for it: time of a call that does not wait for the GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+__all__ = ["time_calls"]
+
+_CALLS, _BATCHES = 100, 15
+"""Calls of a batch, few against the launches that a stream takes before it makes the caller wait."""
+
+
+def _microseconds(call: Callable[[], object]) -> tuple[float, float, float]:
+    """Quartiles of the host's time of a call; the device is idle when a batch begins."""
+    import cupy
+
+    samples = []
+    for _ in range(_BATCHES + 1):
+        cupy.cuda.Device().synchronize()
+        start = time.perf_counter()
+        for _ in range(_CALLS):
+            call()
+        samples.append((time.perf_counter() - start) / _CALLS * 1e6)
+    cupy.cuda.Device().synchronize()
+    p25, median, p75 = np.percentile(samples[1:], (25, 50, 75))
+    return round(p25, 3), round(median, 3), round(p75, 3)
+
+
+def time_calls(A, n: int) -> Iterator[dict]:
+    """Records of the ways to call a product with a matrix, and of PyTorch's products beside them.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        float32.
+    n : int
+        Columns of B.
+    """
+    import torch
+
+    import csbviz
+
+    B = torch.randn(A.shape[1], n, device="cuda")
+    out = torch.empty(A.shape[0], n, device="cuda")
+    csbviz.spmm(A, B, out=out)  # plans and uploads
+    dense = torch.from_numpy(A.to_dense()).cuda()
+    csr = dense.to_sparse_csr()
+    calls = {
+        "A @ B": lambda: A @ B,
+        "spmm with out": lambda: csbviz.spmm(A, B, out=out),
+        "torch.mm, dense": lambda: torch.mm(dense, B),
+        "torch.mm, CSR": lambda: torch.mm(csr, B),
+    }
+    for prepared in (A.cache.get("plans") or {}).values():
+        if prepared.launch is not None:
+            stream, b, c = torch.cuda.current_stream().cuda_stream, B.data_ptr(), out.data_ptr()
+            calls["plan, launched by address"] = lambda p=prepared: p.launch(stream, b, c)
+    for name, call in calls.items():
+        p25, median, p75 = _microseconds(call)
+        yield {
+            "kernel": "torch" if name.startswith("torch") else "csb_cuda",
+            "op": "A@B",
+            "n": n,
+            "dtype": A.dtype,
+            "mode": f"call: {name}",
+            "status": "ok",
+            "median_us": median,
+            "p25_us": p25,
+            "p75_us": p75,
+        }
