@@ -24,9 +24,10 @@ import numpy as np
 from benchmarks import gpu_data, gpu_tables
 from benchmarks.gpu_sets import Layer, collection, held_out
 from benchmarks.gpu_worker import compile_all, in_worker
+from csbviz.errors import CSBVizError
 from csbviz.ops.registry import SPMM_OPS, SPMV_OPS
 
-PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
+PARTS = ("spmm", "classes", "transposed", "spmv", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
@@ -77,22 +78,11 @@ def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
     if settings.sweep:
         run.sweep(A, dense)
         return
-    if "spmm" in settings.parts:
-        run.products(A, dense, SPMM_OPS)
-    if "transposed" in settings.parts:
-        stored = CSBMatrix.from_scipy(csr.T.tocsr(), block_shape=A.block_shape[::-1])
-        names = ("csb_cuda", *(name for name in run.names() if name.startswith("cusparse")))
-        run.products(stored, dense.T, ("A@B",), names, stored="transpose")
-    if "classes" in settings.parts:
-        for dtype in ("float16", "bfloat16"):
-            narrow = A.astype(dtype)
-            run.products(narrow, cupy.asarray(narrow.to_dense(), dtype=cupy.float64), ("A@B",))
-    if "spmv" in settings.parts:
-        run.vectors(A, dense)
-    if "convert" in settings.parts:
-        run.conversion(csr, A)
-    if "overhead" in settings.parts and index == 0:
-        run.calls(A)
+    for part in settings.parts:
+        try:
+            getattr(run, part)(csr, A, dense)
+        except CSBVizError as error:  # of a part, not of a kernel: those get a record
+            say("note", f"{part} of matrix {index}: {error}")
 
 
 class _Run:
@@ -133,7 +123,27 @@ class _Run:
                 for kernel in self._chosen(op, A.dtype, names):
                     self._measure(case, kernel, more=more)
 
-    def vectors(self, A, dense) -> None:
+    def spmm(self, csr, A, dense) -> None:
+        """Products of float32 values, with every N."""
+        self.products(A, dense, SPMM_OPS)
+
+    def transposed(self, csr, A, dense) -> None:
+        """A·B of a stored matrix that equals Aᵀ, by CSB and by cuSPARSE."""
+        from csbviz.formats import CSBMatrix
+
+        stored = CSBMatrix.from_scipy(csr.T.tocsr(), block_shape=A.block_shape[::-1])
+        names = ("csb_cuda", *(name for name in self.names() if name.startswith("cusparse")))
+        self.products(stored, dense.T, ("A@B",), names, stored="transpose")
+
+    def classes(self, csr, A, dense) -> None:
+        """A·B of float16 and bfloat16 values."""
+        import cupy
+
+        for dtype in ("float16", "bfloat16"):
+            narrow = A.astype(dtype)
+            self.products(narrow, cupy.asarray(narrow.to_dense(), dtype=cupy.float64), ("A@B",))
+
+    def spmv(self, csr, A, dense) -> None:
         """A·x and Aᵀ·x, warm and cold."""
         from benchmarks.gpu_case import Case
 
@@ -143,23 +153,22 @@ class _Run:
                 for kernel in self._chosen(op, A.dtype):
                     self._measure(case, kernel, mode, {"mode": mode})
 
-    def conversion(self, csr, A) -> None:
+    def convert(self, csr, A, dense) -> None:
         """CSR to CSB on the GPU, and cuSPARSE's CSR to CSC of the same matrix."""
-        try:
-            from benchmarks.gpu_convert import time_conversions
-        except ImportError:
-            return
+        from benchmarks.gpu_convert import time_conversions
+
         self._say("kernel", "conversion")
         for record in time_conversions(csr, A, self._settings.min_time):
             self._say("record", {"layer": self._index} | record)
 
-    def calls(self, A) -> None:
-        """What calls cost from Python."""
+    def overhead(self, csr, A, dense) -> None:
+        """What calls cost from Python, once in a run."""
         from benchmarks.gpu_overhead import time_calls
 
-        self._say("kernel", "calls")
-        for record in time_calls(A, self._columns[0]):
-            self._say("record", {"layer": self._index} | record)
+        if self._index == 0:
+            self._say("kernel", "calls")
+            for record in time_calls(A, self._columns[0]):
+                self._say("record", {"layer": self._index} | record)
 
     def sweep(self, A, dense) -> None:
         """Every variant of every CSB kernel for float32 values; a variant that repeats counts once."""
@@ -231,6 +240,9 @@ def main() -> None:
                 layers[value[0]] = value[1]
             elif kind == "device":
                 device = device or value
+            elif kind == "note":
+                lost.append(value)
+                print(value, flush=True)
             else:
                 number, kernel = value
                 records = [record for record in records if record["layer"] != number]
