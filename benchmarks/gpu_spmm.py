@@ -157,6 +157,8 @@ class _Run:
         """CSR to CSB on the GPU, and cuSPARSE's CSR to CSC of the same matrix."""
         from benchmarks.gpu_convert import time_conversions
 
+        if "conversion" in self._skip:
+            return
         self._say("kernel", "conversion")
         for record in time_conversions(csr, A, self._settings.min_time):
             self._say("record", {"layer": self._index} | record)
@@ -165,7 +167,7 @@ class _Run:
         """What calls cost from Python, once in a run."""
         from benchmarks.gpu_overhead import time_calls
 
-        if self._index == 0:
+        if self._index == 0 and "calls" not in self._skip:
             self._say("kernel", "calls")
             for record in time_calls(A, self._columns[0]):
                 self._say("record", {"layer": self._index} | record)
