@@ -24,12 +24,13 @@ MAY_IMPORT = {
     "balance": ("formats",),
     "kernels": (),
     "ops": ("formats", "balance", "kernels"),
-    "bench": ("ops",),
+    "nn": ("ops", "pruning"),
+    "bench": ("ops", "nn"),
     "service": (),
-    "figures": ("formats", "models", "pruning", "balance", "ops", "bench"),
-    "commands": ("formats", "models", "pruning", "balance", "ops", "bench", "service", "figures"),
+    "figures": ("formats", "models", "pruning", "balance", "ops", "nn", "bench"),
+    "commands": ("formats", "models", "pruning", "balance", "ops", "nn", "bench", "service", "figures"),
     "cli": ("commands",),
-    "ui": ("formats", "models", "pruning", "balance", "ops", "bench", "service", "figures"),
+    "ui": ("formats", "models", "pruning", "balance", "ops", "nn", "bench", "service", "figures"),
     "app": ("ui",),
 }
 EVERYBODY = {"errors"}

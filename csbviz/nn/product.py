@@ -1,0 +1,101 @@
+"""The product of a layer as autograd sees it: W·X forward, Wᵀ·G and the sampled product backward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from csbviz.ops.dispatch import spmm
+from csbviz.ops.sampled import sddmm
+from csbviz.ops.threads import cpu_count
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = ["layer_product"]
+
+
+def layer_product(
+    X: torch.Tensor,
+    values: torch.Tensor,
+    bias: torch.Tensor | None,
+    matrix: CSBMatrix,
+    features_first: bool,
+) -> torch.Tensor:
+    """Y = X·Wᵀ + b, or Y = W·X + b with the features first, with gradients of X, the values and b.
+
+    Parameters
+    ----------
+    X : torch.Tensor
+        (tokens, K), or (K, tokens) with `features_first`; any strides.
+    values : torch.Tensor
+        (nnz,): the stored values of `matrix`, in the same memory.
+    bias : torch.Tensor or None
+        (M,).
+    matrix : CSBMatrix
+        W, M x K.
+    features_first : bool
+        Whether X and Y have a row for each feature, which is what the kernels read and write; otherwise both
+        are transposed on their device, and so are the gradients.
+
+    Returns
+    -------
+    torch.Tensor
+        (tokens, M) or (M, tokens), contiguous.
+    """
+    return _LayerProduct.apply(X, values, bias, matrix, features_first)
+
+
+class _LayerProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, values, bias, matrix, features_first):
+        columns = _row_major(X, features_first)
+        Y = _multiply(matrix, columns)
+        if bias is not None:
+            Y += bias[:, None]
+        ctx.matrix, ctx.features_first = matrix, features_first
+        # The backward product reads the values again, where they lie: they must still be the same then.
+        ctx.values = values.detach()
+        ctx.version = values._version
+        ctx.save_for_backward(columns if ctx.needs_input_grad[1] else None)
+        return _row_major(Y, features_first)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
+        if ctx.values._version != ctx.version:
+            raise RuntimeError(
+                "The values of a CSBLinear were changed in place between its forward and its backward pass; "
+                "take the optimizer's step after the backward pass."
+            )
+        G = _row_major(gradient, ctx.features_first) if needs_x or needs_values else None
+        dX = _row_major(_multiply(ctx.matrix.T, G), ctx.features_first) if needs_x else None
+        dvalues = None
+        if needs_values:
+            (columns,) = ctx.saved_tensors
+            dvalues = sddmm(ctx.matrix, G, columns, threads=_threads())
+        dbias = gradient.sum(1 if ctx.features_first else 0) if needs_bias else None
+        return dX, dvalues, dbias, None, None
+
+
+def _row_major(tensor: torch.Tensor, features_first: bool) -> torch.Tensor:
+    """The tensor, transposed unless the features come first, contiguous."""
+    return (tensor if features_first else tensor.t()).contiguous()
+
+
+def _multiply(matrix: CSBMatrix, B: torch.Tensor) -> torch.Tensor:
+    """matrix @ B into memory of PyTorch's own allocator; one column goes to the kernels for vectors."""
+    C = B.new_empty((matrix.shape[0], B.shape[1]))
+    if B.shape[1] == 1:
+        spmm(matrix, B[:, 0], out=C[:, 0], threads=_threads())
+    else:
+        spmm(matrix, B, out=C, threads=_threads())
+    return C
+
+
+def _threads() -> int:
+    """As many threads as PyTorch was given."""
+    return min(torch.get_num_threads(), cpu_count())
