@@ -1,0 +1,582 @@
+// Sparse x dense from Compressed Sparse Blocks on tensor cores, by mma.sync: every GPU from Turing on.
+// C = A·B and C = Aᵀ·B from one stored copy of A, in four precision classes:
+//   0  float32 operands as fp16 pairs, three products: the accuracy of a float32 product
+//   1  float32 operands rounded to fp16's 11 significant bits, which are TF32's: the TF32 class
+//   2  fp16     3  bf16 (compute capability 8.0 or newer), both with float32 sums and a result of their own type
+//
+// The tensor cores multiply dense tiles, so a CTA turns the entries of a 64 x 64 tile of A into a dense image in
+// shared memory, block by block along the inner dimension, and multiplies it with tiles of B. It pays where a
+// block is dense enough, until about 90 % sparsity; empty blocks are never visited.
+//
+// Two kernels, one after the other:
+//   csb_mma_images   writes B as 64 x 64 images of 16-bit numbers, just as shared memory shall hold them, with a
+//                    factor for each column, and flags those images that 16 bits cannot represent.
+//   csb_mma          the product.
+//
+// One direction or the other. The image of a tile of A is the same for both: row r of the stored matrix is row r of
+// the image, 128 bytes, whose 16-byte chunks change places by the row number so that neither rows nor columns of
+// chunks share memory banks:
+//     byte of (r, c) = 128 r + 16 (c / 8 xor r % 8) + 2 (c % 8)
+// ldmatrix reads fragments of A from it, ldmatrix.trans fragments of Aᵀ. Only this and the walk differ.
+//
+// Range. In classes 0 and 1 a number x is x·2^s = high + low with fp16 high and low. A has one exponent s, known
+// beforehand; entries too small for it ("tiny") are left out of the images and added one by one in float32. For B
+// each column of each image has its own s, chosen on the device; its low halves are stored times 2^12, so that
+// 30 binades below the column's largest number all numbers keep 22 bits. An image with a larger range, with Inf or
+// NaN is flagged; the product then leaves it out and multiplies its block of A entry by entry in float32. So a
+// zero that is not stored meets neither Inf nor NaN, and nothing overflows that would not in float32.
+//
+// Sums. The tensor cores' additions may truncate. Each 64 terms are summed there and then added to float32
+// registers, times the column's factor 2^-(s_A + s_B).
+//
+// Who does what. The inner dimension is cut into tiles of 64; steps[] lists for each tile row of the product those
+// that hold entries, step_ptr[] where each tile row's list begins. CTA number
+//     job = (n_tile * splits + split) * tiles_m + m_tile
+// takes the steps number [L split / splits, L (split + 1) / splits) of the L of its tile row. With splits > 1 each
+// CTA writes its sums to `partials`; the one that finishes last adds all of them in the order of the splits. So
+// every element has one owner, and all runs give the same bits.
+
+#include "csb_mma_ptx.cuh"
+
+// ---------------------------------------------------------------------------------------------------------
+// The images of B. CTA number k_tile * image_tiles + tile writes the image of rows [64 k_tile, + 64) and columns
+// [64 tile, + 64) of B: for each image 8192 bytes of high halves, in class 0 another 8192 of low halves after them.
+// factors  float[k_tiles][64 image_tiles], classes 0 and 1
+// flags    int[k_tiles][image_tiles]: 1 where the image is unusable, and not written
+// vector   whether rows of B begin on 16-byte boundaries
+// Columns and rows outside B are zeros.
+
+template <typename T>
+__device__ __forceinline__ void load_8(T (&x)[8], const T* at, int left, bool vector) {
+    if (vector && left >= 8) {
+        constexpr int words = sizeof(T) / 2;  // 16-byte words
+        uint4 w[words];
+#pragma unroll
+        for (int i = 0; i < words; i++) w[i] = __ldg(reinterpret_cast<const uint4*>(at) + i);
+        const T* const from = reinterpret_cast<const T*>(w);
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = from[i];
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = i < left ? __ldg(at + i) : T(0);
+    }
+}
+
+template <int CLASS>
+__global__ void __launch_bounds__(256)
+csb_mma_images(const typename Numbers<CLASS>::Value* __restrict__ B, int inner, int n, int vector, int exponent_a,
+               int image_tiles, uint4* __restrict__ images, float* __restrict__ factors, int* __restrict__ flags) {
+    using N = Numbers<CLASS>;
+    let_dependents_start();
+    const int tile = blockIdx.x % image_tiles, k_tile = blockIdx.x / image_tiles;
+    const int chunk = threadIdx.x % 8, first_row = threadIdx.x / 8;  // 8 columns of rows first_row and + 32
+    const int column = 64 * tile + 8 * chunk;
+
+    typename N::Value x[2][8];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int k = 64 * k_tile + first_row + 32 * h;
+        load_8(x[h], B + size_t(min(k, inner - 1)) * n + min(column, n - 1), k < inner ? n - column : 0, vector);
+    }
+    uint4* const image = images + size_t(blockIdx.x) * ((N::split ? 2 : 1) * IMAGE_BYTES / 16);
+    if constexpr (N::scaled) {
+        __shared__ u32 largest[64], smallest[64];  // bits of magnitudes; smallest nonzero minus 1
+        __shared__ float scales[64];
+        if (threadIdx.x < 64) largest[threadIdx.x] = 0, smallest[threadIdx.x] = 0xffffffff;
+        __syncthreads();  // both are set before anyone adds
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const u32 a = __float_as_uint(x[0][i]) & 0x7fffffff, b = __float_as_uint(x[1][i]) & 0x7fffffff;
+            u32 high = max(a, b), low = min(a - 1, b - 1);  // zero becomes the largest number
+#pragma unroll
+            for (int offset = 8; offset < 32; offset *= 2) {  // lanes with the same columns
+                high = max(high, __shfl_xor_sync(0xffffffff, high, offset));
+                low = min(low, __shfl_xor_sync(0xffffffff, low, offset));
+            }
+            if (threadIdx.x % 32 < 8) {
+                atomicMax(largest + 8 * chunk + i, high);
+                atomicMin(smallest + 8 * chunk + i, low);
+            }
+        }
+        __syncthreads();  // all rows are in
+        bool bad = false;
+        if (threadIdx.x < 64) {
+            const u32 high = largest[threadIdx.x];
+            const int e = int(high >> 23) - 127;  // the largest magnitude is in [2^e, 2^(e+1))
+            const int up = 14 - e, down = -(up + exponent_a);
+            bad = high >= 0x7f800000 || (high && (e < -100 || down < -126 || down > 127));
+            const bool usable = high && !bad;
+            const float scale = usable ? power_of_two(up) : 0.0f;
+            if (usable) bad = __uint_as_float(smallest[threadIdx.x] + 1) * scale < N::least_b;
+            scales[threadIdx.x] = scale;
+            factors[size_t(k_tile) * 64 * image_tiles + 64 * tile + threadIdx.x] = usable ? power_of_two(down) : 0.0f;
+        }
+        bad = __syncthreads_or(bad);  // and the scales are written
+        if (threadIdx.x == 0) flags[blockIdx.x] = bad;
+        if (bad) return;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int row = first_row + 32 * h;
+            u32 high[4], low[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const float2 scale = *reinterpret_cast<const float2*>(scales + 8 * chunk + 2 * i);
+                const float a = x[h][2 * i] * scale.x, b = x[h][2 * i + 1] * scale.y;
+                const u16 ha = to_half(a), hb = to_half(b);
+                high[i] = ha | u32(hb) << 16;
+                if constexpr (N::split) {
+                    const u16 la = to_half((a - from_half(ha)) * N::low_scale);
+                    low[i] = la | u32(to_half((b - from_half(hb)) * N::low_scale)) << 16;
+                }
+            }
+            uint4* const out = image + 8 * row + (chunk ^ (row & 7));
+            out[0] = make_uint4(high[0], high[1], high[2], high[3]);
+            if constexpr (N::split) out[IMAGE_BYTES / 16] = make_uint4(low[0], low[1], low[2], low[3]);
+        }
+    } else {
+        bool bad = false;
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const int row = first_row + 32 * h;
+            u32 pairs[4];
+#pragma unroll
+            for (int i = 0; i < 8; i++) bad |= (x[h][i] & 0x7fff) >= N::infinity;
+#pragma unroll
+            for (int i = 0; i < 4; i++) pairs[i] = x[h][2 * i] | u32(x[h][2 * i + 1]) << 16;
+            image[8 * row + (chunk ^ (row & 7))] = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+        }
+        bad = __syncthreads_or(bad);
+        if (threadIdx.x == 0) flags[blockIdx.x] = bad;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// The product.
+
+// The stored matrix and where its entries belong.
+template <typename T>
+struct Matrix {
+    const T* values;
+    const unsigned char *row_ind, *col_ind;
+    const int* step_ptr;   // int[tiles_m + 1]
+    const int* steps;      // int[steps]: tile of the inner dimension
+    const int2* pieces;    // int2[steps][TILE_M / 64][blocks of a tile]: first entry and one past the last
+    const int* tiny_ptr;   // int[64-row units + 1]
+    const int4* tiny;      // {row in the unit, inner index, bits of the value, 0}
+    int row_shift, col_shift;  // binary logarithms of the sides of a stored block, 4 to 6
+    float scale;               // 2^s of A, classes 0 and 1
+};
+
+// Entries of one piece, dealt to `stride` threads: this one's number first, first + stride, ...
+template <int CLASS>
+struct Entries {
+    typename Numbers<CLASS>::Value value[PREFETCH];
+    u32 row[PREFETCH], column[PREFETCH];
+    int first = 0, end = 0;
+
+    __device__ __forceinline__ void fetch(const Matrix<typename Numbers<CLASS>::Value>& A, int from, int stride) {
+#pragma unroll
+        for (int i = 0; i < PREFETCH; i++) {
+            const int e = from + i * stride;
+            value[i] = 0;
+            if (e < end) {
+                value[i] = __ldg(A.values + e);
+                row[i] = __ldg(A.row_ind + e), column[i] = __ldg(A.col_ind + e);
+            }
+        }
+    }
+
+    // Put the fetched entries into the image at `image`; `corner` is where the piece's block begins in it.
+    __device__ __forceinline__ void put(u32 image, u32 corner_row, u32 corner_column, float scale) const {
+        using N = Numbers<CLASS>;
+#pragma unroll
+        for (int i = 0; i < PREFETCH; i++) {
+            const u32 at = image + place(corner_row + row[i], corner_column + column[i]);
+            if constexpr (N::scaled) {
+                const float x = value[i] * scale;
+                if (fabsf(x) >= N::least_a) {  // not for absent entries, whose value is zero
+                    const u16 high = to_half(x);
+                    store_shared(at, high);
+                    if constexpr (N::split) store_shared(at + IMAGE_BYTES, to_half(x - from_half(high)));
+                }
+            } else {
+                if (value[i]) store_shared(at, value[i]);
+            }
+        }
+    }
+};
+
+// Shapes that follow from the template parameters. A warp owns 32 rows of a tile and WARP_N columns.
+template <int CLASS, int TILE_M, int TILE_N>
+struct Shape {
+    static constexpr int WARP_N = TILE_M * TILE_N == 64 * 64 ? 32 : 64;
+    static constexpr int WARPS_N = TILE_N / WARP_N, THREADS = TILE_M / 32 * WARPS_N * 32;
+    static constexpr int UNITS = TILE_M / 64, COLUMNS = TILE_N / 64;  // images of A and of B, side by side
+    static constexpr int PARTS = Numbers<CLASS>::split ? 2 : 1;       // high, and low behind it
+    static constexpr int A_BYTES = UNITS * PARTS * IMAGE_BYTES, B_BYTES = COLUMNS * PARTS * IMAGE_BYTES;
+    static constexpr int STAGE_BYTES = A_BYTES + B_BYTES + (Numbers<CLASS>::scaled ? 4 * TILE_N : 0);
+    static constexpr int PITCH = TILE_N + 8;  // floats of a row of sums in shared memory; fewer bank conflicts
+};
+
+template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N>
+struct Product : Shape<CLASS, TILE_M, TILE_N> {
+    using S = Shape<CLASS, TILE_M, TILE_N>;
+    using N = Numbers<CLASS>;
+    static constexpr int FRAGMENTS = S::WARP_N / 8;
+
+    // sums[mi][ni][i]: row 16 mi + 8 (i / 2) + lane / 4, column 8 ni + 2 (lane % 4) + i % 2 of the warp's tile.
+    float sums[2][FRAGMENTS][4];
+    float fresh[2][FRAGMENTS][4];  // of scaled numbers: the sums over one step, before their factors
+    u32 a_lane, b_lane;  // this lane's first address for ldmatrix, from the beginning of a stage
+    u32 a_turn, b_turn;  // the 16-byte chunk there, times 16, turned by the row
+
+    __device__ __forceinline__ int warp_row() const { return int(threadIdx.x) / 32 / S::WARPS_N * 32; }
+    __device__ __forceinline__ int warp_column() const { return int(threadIdx.x) / 32 % S::WARPS_N * S::WARP_N; }
+
+    __device__ __forceinline__ Product() {
+        clear(sums);
+        const u32 q = threadIdx.x % 32 / 8, r = threadIdx.x % 8;
+        const u32 m = warp_row() % 64;
+        a_lane = warp_row() / 64 * S::PARTS * IMAGE_BYTES;
+        if constexpr (TRANSPOSED) {  // matrix q: inner rows 8 (q / 2), columns m + 8 (q % 2)
+            a_lane += (q / 2 * 8 + r) * 128;
+            a_turn = ((m / 8 + q % 2) ^ r) << 4;
+        } else {  // matrix q: rows m + 8 (q % 2), inner columns 8 (q / 2)
+            a_lane += (m + q % 2 * 8 + r) * 128;
+            a_turn = (q / 2 ^ r) << 4;
+        }
+        const u32 column = warp_column();  // matrix q: inner rows 8 (q % 2), columns 8 (q / 2)
+        b_lane = S::A_BYTES + column / 64 * S::PARTS * IMAGE_BYTES + (q % 2 * 8 + r) * 128;
+        b_turn = ((column % 64 / 8 + q / 2) ^ r) << 4;
+    }
+
+    // Multiply inner indices [16 FIRST, 16 LAST) of the tiles at `stage`.
+    template <int FIRST, int LAST>
+    __device__ __forceinline__ void multiply(u32 stage) {
+        float(&d)[2][FRAGMENTS][4] = N::scaled ? fresh : sums;
+        if constexpr (N::scaled && FIRST == 0) clear(fresh);
+#pragma unroll 1  // unrolled further, the fragments of several k would be held at once: spills
+        for (int k = FIRST; k < LAST; k++) {
+            u32 high[2][4], low[2][4], less[2][4];
+#pragma unroll
+            for (int mi = 0; mi < 2; mi++) {
+                const u32 at = stage + a_lane
+                    + (TRANSPOSED ? k * 2048 + (a_turn ^ (mi << 5)) : mi * 2048 + (a_turn ^ (k << 5)));
+                load_matrices<TRANSPOSED>(high[mi], at);
+                if constexpr (N::split) {
+                    load_matrices<TRANSPOSED>(low[mi], at + IMAGE_BYTES);
+#pragma unroll
+                    for (int i = 0; i < 4; i++) less[mi][i] = times_2_to_minus_12(high[mi][i]);
+                }
+            }
+#pragma unroll
+            for (int pair = 0; pair < FRAGMENTS / 2; pair++) {
+                // A warp's columns never cross from one image to the next: 64 / WARP_N warps share an image.
+                const u32 at = stage + b_lane + k * 2048 + (b_turn ^ (pair << 5));
+                u32 b[4], b_low[4];
+                load_matrices<true>(b, at);
+                if constexpr (N::split) {
+                    load_matrices<true>(b_low, at + IMAGE_BYTES);
+#pragma unroll
+                    for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+                        for (int h = 0; h < 2; h++)
+                            multiply_add<CLASS>(d[mi][2 * pair + h], low[mi], b[2 * h], b[2 * h + 1]);
+#pragma unroll
+                    for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+                        for (int h = 0; h < 2; h++)
+                            multiply_add<CLASS>(d[mi][2 * pair + h], less[mi], b_low[2 * h], b_low[2 * h + 1]);
+                }
+#pragma unroll
+                for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+                    for (int h = 0; h < 2; h++)
+                        multiply_add<CLASS>(d[mi][2 * pair + h], high[mi], b[2 * h], b[2 * h + 1]);
+            }
+        }
+    }
+
+    static __device__ __forceinline__ void clear(float (&d)[2][FRAGMENTS][4]) {
+#pragma unroll
+        for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+            for (int ni = 0; ni < FRAGMENTS; ni++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) d[mi][ni][i] = 0.0f;
+    }
+
+    // Add the sums over one step, times the columns' factors.
+    __device__ __forceinline__ void promote(const float* factors) {
+        const float* const own = factors + warp_column() + threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int ni = 0; ni < FRAGMENTS; ni++) {
+            const float2 factor = *reinterpret_cast<const float2*>(own + 8 * ni);
+#pragma unroll
+            for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) sums[mi][ni][i] += fresh[mi][ni][i] * (i % 2 ? factor.y : factor.x);
+        }
+    }
+
+    // Call f(row, column, sum, sum of the next column) with this thread's places in the tile.
+    template <typename F>
+    __device__ __forceinline__ void each_pair(F f) {
+        const int lane = threadIdx.x % 32;
+#pragma unroll
+        for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+#pragma unroll
+                for (int ni = 0; ni < FRAGMENTS; ni++)
+                    f(warp_row() + 16 * mi + 8 * h + lane / 4, warp_column() + 8 * ni + lane % 4 * 2,
+                      sums[mi][ni][2 * h], sums[mi][ni][2 * h + 1]);
+    }
+};
+
+// blockDim.x = Shape::THREADS. Shared memory: STAGES times the images of A, the images of B and B's factors; reused
+// at the end for 64 rows of sums where something is added in float32.
+// images, factors, flags  what csb_mma_images wrote
+// pairs       whether two neighbours in a row of C may be stored at once
+// partials    float4[tiles][splits][sums of a tile / 4], tickets int[tiles], all zero between launches
+template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N, int STAGES>
+__global__ void __launch_bounds__(Shape<CLASS, TILE_M, TILE_N>::THREADS, TILE_M * TILE_N == 64 * 64 ? 4 : 1)
+csb_mma(const typename Numbers<CLASS>::Value* values, const unsigned char* row_ind, const unsigned char* col_ind,
+        const int* step_ptr, const int* steps, const int2* pieces, const int* tiny_ptr, const int4* tiny_entries,
+        int row_shift, int col_shift, float scale_a, const uint4* __restrict__ images, const float* __restrict__ factors,
+        const int* __restrict__ flags, int tiles_m, int image_tiles, int splits, int out_rows, int n, int pairs,
+        const typename Numbers<CLASS>::Value* __restrict__ B, typename Numbers<CLASS>::Value* __restrict__ C,
+        float4* __restrict__ partials, int* __restrict__ tickets) {
+    using P = Product<CLASS, TRANSPOSED, TILE_M, TILE_N>;
+    using N = Numbers<CLASS>;
+    static_assert(STAGES == 1 || STAGES == 2, "one block at a time, or the next one while this one is multiplied");
+    extern __shared__ __align__(128) unsigned char shared[];
+    const Matrix<typename N::Value> A{values, row_ind, col_ind, step_ptr, steps, pieces, tiny_ptr, tiny_entries,
+                                      row_shift, col_shift, scale_a};
+    const int thread = threadIdx.x;
+    const int m_tile = blockIdx.x % tiles_m, split = blockIdx.x / tiles_m % splits;
+    const int n_tile = blockIdx.x / tiles_m / splits, column_0 = n_tile * TILE_N;
+
+    // The thread's share of decoding: the pieces of a step are dealt to groups of threads.
+    const int columns_shift = 6 - A.col_shift, blocks_shift = 6 - A.row_shift + columns_shift;
+    const int groups = P::UNITS << blocks_shift, stride = P::THREADS / groups;
+    const int group = thread / stride, block = group & ((1 << blocks_shift) - 1);
+    const u32 corner_row = block >> columns_shift << A.row_shift;
+    const u32 corner_column = (block & ((1 << columns_shift) - 1)) << A.col_shift;
+    const u32 stage_0 = shared_address(shared);
+    const u32 own_image = (group >> blocks_shift) * P::PARTS * IMAGE_BYTES;
+
+    const int list = A.step_ptr[m_tile], length = A.step_ptr[m_tile + 1] - list;
+    const int first = list + int((long long)length * split / splits);
+    const int last = list + int((long long)length * (split + 1) / splits);
+
+    const auto piece_of = [&](int step) {
+        return step < last ? __ldg(A.pieces + size_t(step) * groups + group) : make_int2(0, 0);
+    };
+    const auto zero_image = [&](u32 stage) {
+#pragma unroll
+        for (int i = 0; i < P::A_BYTES / 16; i += P::THREADS)
+            store_shared(stage + 16 * (i + thread), make_uint4(0, 0, 0, 0));
+    };
+    const auto copy_images = [&](u32 stage, int k_tile) {
+        const uint4* const from =
+            images + (size_t(k_tile) * image_tiles + n_tile * P::COLUMNS) * (P::PARTS * IMAGE_BYTES / 16);
+#pragma unroll
+        for (int i = 0; i < P::B_BYTES / 16; i += P::THREADS)
+            copy_16(stage + P::A_BYTES + 16 * (i + thread), from + i + thread);
+        if (N::scaled && thread < TILE_N / 4)
+            copy_16(stage + P::A_BYTES + P::B_BYTES + 16 * thread,
+                    factors + size_t(k_tile) * 64 * image_tiles + column_0 + 4 * thread);
+    };
+    // Whether a step's images of B cannot be multiplied: the same for all threads.
+    const auto flagged = [&](int k_tile) {
+        int flag = 0;
+#pragma unroll
+        for (int c = 0; c < P::COLUMNS; c++)
+            flag |= __ldcg(flags + size_t(k_tile) * image_tiles + n_tile * P::COLUMNS + c);
+        return flag;
+    };
+    const auto put_rest = [&](const Entries<CLASS>& entries, u32 image) {  // beyond those fetched beforehand
+        for (int e = entries.first + PREFETCH * stride; e < entries.end; e += PREFETCH * stride) {
+            Entries<CLASS> more;
+            more.end = entries.end;
+            more.fetch(A, e, stride);
+            more.put(image, corner_row, corner_column, A.scale);
+        }
+    };
+
+    P product;
+    Entries<CLASS> entries;
+    const auto fetch = [&](int2 piece) {
+        entries.first = piece.x + thread % stride, entries.end = piece.y;
+        entries.fetch(A, entries.first, stride);
+    };
+    const auto put = [&](u32 stage) {
+        entries.put(stage + own_image, corner_row, corner_column, A.scale);
+        put_rest(entries, stage + own_image);
+    };
+    const auto promote = [&](u32 stage) {
+        if constexpr (N::scaled)
+            product.promote(reinterpret_cast<const float*>(shared + (stage - stage_0) + P::A_BYTES + P::B_BYTES));
+    };
+
+    int k_tile = first < last ? __ldg(A.steps + first) : 0;
+    fetch(piece_of(first));
+    int2 piece = piece_of(first + 1);
+    int any_flag = 0;
+    if constexpr (STAGES == 1) {
+        wait_for_images();
+        for (int step = first; step < last; step++) {
+            if (step > first) __syncthreads();  // the step before is multiplied
+            zero_image(stage_0);
+            copy_images(stage_0, k_tile);
+            const int flag = flagged(k_tile);
+            const int next = step + 1 < last ? __ldg(A.steps + step + 1) : 0;
+            __syncthreads();  // the image is zero everywhere
+            put(stage_0);
+            fetch(piece);
+            piece = piece_of(step + 2);
+            wait_copies();
+            __syncthreads();  // both images are complete
+            any_flag |= flag;
+            if (!flag) {
+                product.template multiply<0, 4>(stage_0);
+                promote(stage_0);
+            }
+            k_tile = next;
+        }
+    } else if (first < last) {
+        zero_image(stage_0);
+        __syncthreads();  // the image is zero everywhere
+        put(stage_0);
+        fetch(piece);
+        piece = piece_of(first + 2);
+        wait_for_images();
+        copy_images(stage_0, k_tile);
+        int flag = flagged(k_tile);
+        int next = first + 1 < last ? __ldg(A.steps + first + 1) : 0;
+        for (int step = first; step < last; step++) {
+            const u32 now = stage_0 + (step - first) % 2 * P::STAGE_BYTES;
+            const u32 then = stage_0 + (step - first + 1) % 2 * P::STAGE_BYTES;
+            const bool more = step + 1 < last;
+            int flag_then = 0, after = 0;
+            wait_copies();
+            __syncthreads();  // this stage is complete, and the other one, of the step before, is multiplied
+            if (more) {
+                copy_images(then, next);
+                zero_image(then);
+                flag_then = flagged(next);
+                after = step + 2 < last ? __ldg(A.steps + step + 2) : 0;
+            }
+            any_flag |= flag;
+            if (!flag) product.template multiply<0, 2>(now);
+            if (more) {
+                __syncthreads();  // the other image is zero everywhere
+                put(then);
+                fetch(piece);
+                piece = piece_of(step + 3);
+            }
+            if (!flag) {
+                product.template multiply<2, 4>(now);
+                promote(now);
+            }
+            flag = flag_then, next = after;
+        }
+    }
+
+    // Exceptions, in float32 on sums in shared memory, 64 rows at a time: flagged steps, and in the first split the
+    // tiny entries. A thread owns a column and every so manieth row.
+    wait_for_images();  // a CTA without steps has not waited yet
+    const int units = (out_rows + 63) / 64;
+    for (int unit = 0; unit < P::UNITS; unit++) {
+        const int global_unit = m_tile * P::UNITS + unit;
+        int tiny = 0, tiny_end = 0;
+        if (N::scaled && split == 0 && global_unit < units)
+            tiny = __ldg(A.tiny_ptr + global_unit), tiny_end = __ldg(A.tiny_ptr + global_unit + 1);
+        if (!any_flag && tiny == tiny_end) continue;
+        float* const sums = reinterpret_cast<float*>(shared);
+        const bool mine = product.warp_row() / 64 == unit;
+        __syncthreads();  // nobody reads the images, or the unit before, any more
+        if (mine)
+            product.each_pair([&](int row, int column, float& x, float& y) {
+                sums[row % 64 * P::PITCH + column] = x, sums[row % 64 * P::PITCH + column + 1] = y;
+            });
+        __syncthreads();  // all sums of the unit are there
+        const int column = thread % TILE_N, lane = thread / TILE_N, lanes = P::THREADS / TILE_N;
+        const bool exists = column_0 + column < n;
+        const auto add = [&](int row, int inner, float value) {
+            if (exists && row % lanes == lane)
+                sums[row * P::PITCH + column] += value * as_float<CLASS>(B[size_t(inner) * n + column_0 + column]);
+        };
+        for (int step = first; any_flag && step < last; step++) {
+            const int k = __ldg(A.steps + step);
+            if (!flagged(k)) continue;
+            for (int b = 0; b < 1 << blocks_shift; b++) {
+                const int2 at = __ldg(A.pieces + size_t(step) * groups + (unit << blocks_shift) + b);
+                const int low_row = b >> columns_shift << A.row_shift;
+                const int low_column = (b & ((1 << columns_shift) - 1)) << A.col_shift;
+                for (int e = at.x; e < at.y; e++) {
+                    const int row = low_row + __ldg(A.row_ind + e), col = low_column + __ldg(A.col_ind + e);
+                    add(TRANSPOSED ? col : row, 64 * k + (TRANSPOSED ? row : col),
+                        as_float<CLASS>(__ldg(A.values + e)));
+                }
+            }
+        }
+        for (; tiny < tiny_end; tiny++) {
+            const int4 t = __ldg(A.tiny + tiny);
+            if (!flagged(t.y / 64)) add(t.x, t.y, __int_as_float(t.z));
+        }
+        __syncthreads();  // all columns are done
+        if (mine)
+            product.each_pair([&](int row, int column, float& x, float& y) {
+                x = sums[row % 64 * P::PITCH + column], y = sums[row % 64 * P::PITCH + column + 1];
+            });
+    }
+
+    if (splits > 1) {
+        constexpr int QUADS = 2 * P::FRAGMENTS;  // float4 of a thread
+        float4* const tile = partials + (size_t(n_tile) * tiles_m + m_tile) * splits * (QUADS * P::THREADS) + thread;
+        __shared__ int finished;
+#pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+            const float(&s)[4] = product.sums[q / P::FRAGMENTS][q % P::FRAGMENTS];
+            __stcg(tile + (split * QUADS + q) * P::THREADS, make_float4(s[0], s[1], s[2], s[3]));
+        }
+        __threadfence();  // the sums are visible before the ticket is
+        __syncthreads();
+        if (thread == 0) {
+            int* const ticket = tickets + n_tile * tiles_m + m_tile;
+            finished = atomicAdd(ticket, 1) + 1;
+            if (finished == splits) *ticket = 0;  // ready for the next launch
+        }
+        __syncthreads();  // `finished` is written
+        if (finished < splits) return;
+        __threadfence();  // the others' sums are read after their tickets
+#pragma unroll
+        for (int q = 0; q < QUADS; q++) {
+            float(&s)[4] = product.sums[q / P::FRAGMENTS][q % P::FRAGMENTS];
+            s[0] = s[1] = s[2] = s[3] = 0.0f;
+        }
+        for (int z = 0; z < splits; z++)
+#pragma unroll
+            for (int q = 0; q < QUADS; q++) {
+                float(&s)[4] = product.sums[q / P::FRAGMENTS][q % P::FRAGMENTS];
+                const float4 v = __ldcg(tile + (z * QUADS + q) * P::THREADS);
+                s[0] += v.x, s[1] += v.y, s[2] += v.z, s[3] += v.w;
+            }
+    }
+
+    product.each_pair([&](int row, int column, float& x, float& y) {
+        const int out_row = m_tile * TILE_M + row, out_column = column_0 + column;
+        if (out_row >= out_rows || out_column >= n) return;
+        typename N::Value* const at = C + size_t(out_row) * n + out_column;
+        const typename N::Value a = as_result<CLASS>(x), b = as_result<CLASS>(y);
+        if (pairs) {  // n is even then, so the second column exists
+            if constexpr (N::scaled) *reinterpret_cast<float2*>(at) = make_float2(a, b);
+            else *reinterpret_cast<u32*>(at) = a | u32(b) << 16;
+        } else {
+            at[0] = a;
+            if (out_column + 1 < n) at[1] = b;
+        }
+    });
+}
