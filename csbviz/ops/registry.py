@@ -115,6 +115,8 @@ class Kernel:
         Name of each tunable parameter of `prepare` and the values worth trying.
     min_capability : tuple of int or None
         Least CUDA compute capability.
+    exact_capability : bool
+        True where it runs on GPUs of that very capability only.
     requires : callable
         Returns None when the kernel can run on this machine, else one sentence with the reason.
     deterministic : bool
@@ -146,6 +148,7 @@ class Kernel:
     copies: int = 1
     candidates: Callable[[Any, str, int], Iterable[dict[str, Any]]] | None = None
     accepts: Callable[[Any, str, int], str | None] = lambda A, op, n: None
+    exact_capability: bool = False
 
 
 @dataclass(frozen=True)
