@@ -105,7 +105,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"csbviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench, _add_tune):
+    adders = (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench, _add_tune, _add_record)
+    for add in adders:
         command = add(commands)
         command.add_argument(
             "--json", metavar="PATH", help="write the result as JSON; - writes it to stdout instead of tables"
@@ -190,18 +191,46 @@ def _add_bench(commands) -> argparse.ArgumentParser:
         "bench", help="verify and time kernels, and say whether sparse is faster here"
     )
     command.add_argument("files", metavar="FILE", nargs="+", help=_FILE_HELP)
+    _add_measuring(command)
+    return command
+
+
+def _add_record(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("record", help="measure, and save the run for the app to show anywhere")
+    command.add_argument("files", metavar="FILE", nargs="*", help=_FILE_HELP)
+    command.add_argument("--sample", metavar="ID", action="append", help="a sample model (repeatable)")
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.json)")
+    command.add_argument("--title", help="name of the recording (default: the names of the files)")
+    command.add_argument(
+        "--prune", type=_fraction, metavar="S", help="prune models by magnitude to this sparsity first"
+    )
+    _add_measuring(command)
+    return command
+
+
+def _add_measuring(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--n",
         type=_list_of(_positive),
         default="128",
         metavar="N,…",
-        help="columns of B (default: %(default)s)",
+        help="columns of B, or rows of a layer's input (default: %(default)s)",
     )
     command.add_argument(
-        "--op", type=_list_of(), default="A@B,A.T@B", metavar="OP,…", help="operations (default: %(default)s)"
+        "--op",
+        type=_list_of(),
+        default="A@B,A.T@B",
+        metavar="OP,…",
+        help="A@B, A.T@B, A@x, A.T@x, and layer: forward and backward (default: %(default)s)",
     )
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    command.add_argument("--dtype", default="float32", help="type of the values (default: %(default)s)")
+    command.add_argument(
+        "--dtype",
+        type=_list_of(),
+        default="float32",
+        metavar="TYPE,…",
+        help="float32, float64, float16, bfloat16 (default: %(default)s)",
+    )
     command.add_argument(
         "--kernels", type=_list_of(), metavar="NAME,…", help="kernels to compare (default: all of the device)"
     )
@@ -217,10 +246,16 @@ def _add_bench(commands) -> argparse.ArgumentParser:
     command.add_argument(
         "--balance", default="auto", help="balance strategy of the CSB kernels (default: %(default)s)"
     )
+    command.add_argument(
+        "--min-time",
+        type=_seconds,
+        default=0.2,
+        metavar="S",
+        help="seconds of timing a kernel (default: %(default)s)",
+    )
     _add_blocks(command, "auto")
     command.add_argument("--seed", type=_seed, default=0, help="seed of B and of pattern files' values")
     _add_layers(command)
-    return command
 
 
 def _add_tune(commands) -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ import scipy.sparse
 from safetensors.numpy import load_file, save_file
 
 from csbviz import CSBMatrix
+from csbviz.balance import STRATEGIES
 from csbviz.cli import main
 from csbviz.ops import registry
 from csbviz.ops.registry import Kernel, Prepared
@@ -439,7 +440,7 @@ def test_layout_counts_blocks_bytes_and_balance(run, matrix, weights):
     assert found["bytes"]["csb"]["total"] == (4 + 2) * nnz + 4 * 25
     loads = counts.sum(axis=1)  # three block rows, three workers
     assert found["imbalance"]["A@B"]["in_order"] == pytest.approx(loads.max() / loads.mean())
-    assert set(found["imbalance"]["A.T@B"]) == {"in_order", "swizzle", "chunks", "equal_nnz"}
+    assert set(found["imbalance"]["A.T@B"]) == set(STRATEGIES)
     curve = found["index_bytes_per_nonzero"]  # one byte an entry up to 16 x 16, else two
     assert curve["16"] == pytest.approx(1 + 4 * (3 * 4 + 1) / nnz)
     assert curve["32"] == pytest.approx(2 + 4 * (2 * 2 + 1) / nnz)
@@ -489,9 +490,7 @@ def test_bench_verifies_times_and_judges(run, matrix, tmp_path):
 
 @pytest.mark.parametrize(("options", "shape"), [([], [64, 64]), (["--block-size", "16x8"], [16, 8])])
 def test_bench_cuts_blocks_that_suit_the_device(run, matrix, monkeypatch, options, shape):
-    monkeypatch.setattr(
-        "csbviz.commands.bench._check_dtype", lambda request, dtype: None
-    )  # also without a GPU
+    monkeypatch.setattr("csbviz.commands.measure.check_dtypes", lambda *rest: None)  # also without a GPU
     options = [*options, "--device", "cuda", "--kernels", "csb_cuda", "--n", "4", "--json", "-"]
     found = as_json(run("bench", matrix, *options))
     assert [record["block_shape"] for record in found["records"]] == [shape, shape]
@@ -537,7 +536,7 @@ def test_bench_never_times_a_wrong_kernel_and_ends_with_1(run, matrix, monkeypat
     options = ("--op", "A@B", "--n", "4", "--kernels", "csb_cpu,off_by_one")
     code, out, _ = run("bench", matrix, *options)
     assert code == 1
-    assert "off_by_one, A@B, N = 4: wrong." in out
+    assert "off_by_one (A@B, N = 4): wrong." in out
     code, out, _ = run("bench", matrix, *options, "--json", "-")
     assert code == 1
     (record,) = (r for r in json.loads(out)["records"] if r["kernel"] == "off_by_one")

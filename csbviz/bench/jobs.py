@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from csbviz.bench.gpu_timing import release_memory
+from csbviz.bench.recordings import device_facts
 from csbviz.bench.run import BenchRequest, bench_matrix
 from csbviz.bench.verdict import verdict
 
@@ -39,7 +40,8 @@ def run_bench(
     Returns
     -------
     dict
-        "records": list of record dicts; "verdict": dict of the verdict's fields.
+        "records": list of record dicts; "verdict": dict of the verdict's fields; "device": what is known of
+        the device.
     """
     from csbviz.formats import CSBMatrix, choose_block_shape
 
@@ -48,6 +50,11 @@ def run_bench(
         block_shape = choose_block_shape(csr.shape, csr.nnz, device=request.get("device", "cpu"))
     A = CSBMatrix.from_scipy(csr.astype(dtype), block_shape=block_shape, order=order)
     records = bench_matrix(A, BenchRequest(**request), name=name, progress=progress)
+    timed = any(record.ok for record in records)
     del A  # and what it keeps on a GPU
     release_memory()
-    return {"records": [record.to_dict() for record in records], "verdict": asdict(verdict(records))}
+    return {
+        "records": [record.to_dict() for record in records],
+        "verdict": asdict(verdict(records)),
+        "device": device_facts(request.get("device", "cpu")) if timed else {},
+    }

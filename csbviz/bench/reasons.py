@@ -128,13 +128,17 @@ def _rate(record: Record) -> float:
     return 2e-3 * products * entries * record.n / record.median_us
 
 
+def _rounded(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 9.95 else f"{rate:.2g}"
+
+
 def _why_dense(best: Best, even_at: float | None) -> str:
     sparse_rate, dense_rate = _rate(best.csb), _rate(best.dense)
     skipped = 1.0 / (1.0 - best.csb.sparsity)
     many = f"{as_ratio(skipped)} as many" if skipped >= 1.05 else "as many"
     text = (
         f"dense multiplies {many} numbers, but {as_ratio(dense_rate / sparse_rate)} as many a "
-        f"second ({dense_rate:,.0f} against {sparse_rate:,.0f} GFLOP/s)"
+        f"second ({_rounded(dense_rate)} against {_rounded(sparse_rate)} GFLOP/s)"
     )
     if even_at is not None and even_at < 0.9995:
         digits = 1 if even_at > 0.99 else 0
@@ -196,7 +200,7 @@ def _ahead_of_csr(csb: Record, csr: Record) -> str:
             f"about {reuse:.1f} nonzeros of a block share {_of_b(csb)}, which CSR fetches for each of them"
         )
         return f"{shared}, {'and' if per_csb < per_csr else 'though'} {cost}"
-    rates = f"it does {_rate(csb):,.0f} GFLOP/s against {_rate(csr):,.0f} of CSR"
+    rates = f"it does {_rounded(_rate(csb))} GFLOP/s against {_rounded(_rate(csr))} of CSR"
     return f"{rates}, {'and' if per_csb < per_csr else 'though'} {cost}"
 
 

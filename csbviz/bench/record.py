@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from csbviz.bench.names import LAYER_OPS
 from csbviz.errors import InputError
 
-__all__ = ["OK", "Record", "by_case"]
+__all__ = ["OK", "STATUSES", "Record", "add_speedups", "by_case"]
 
 OK = "ok"
 """Status of a record whose result was verified; only such records carry times."""
+
+STATUSES = (OK, "wrong", "unavailable", "failed")
+"""What became of a kernel."""
 
 
 @dataclass
@@ -43,6 +47,8 @@ class Record:
         kernels.
     copies : int
         Copies of the values that the kernel keeps.
+    sample_count : int or None
+        How many samples there were, where a recording left them out.
     """
 
     kernel: str
@@ -85,6 +91,12 @@ class Record:
     clocks: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     when: str = ""
+    sample_count: int | None = None
+
+    @property
+    def count(self) -> int:
+        """How many samples the quartiles are of."""
+        return len(self.samples) if self.sample_count is None else self.sample_count
 
     @property
     def ok(self) -> bool:
@@ -137,3 +149,17 @@ def by_case(records: list[Record]) -> dict[tuple, list[Record]]:
     for record in records:
         groups.setdefault(record.case, []).append(record)
     return groups
+
+
+def add_speedups(records: list[Record]) -> None:
+    """Fill in each record's ratios within its case: the best CSR of one copy, and the best dense, over it.
+
+    A layer's CSR has two copies, because it needs both.
+    """
+    for group in by_case([record for record in records if record.ok]).values():
+        for record in group:
+            any_copies = record.op in LAYER_OPS
+            csr = [p.median_us for p in group if p.format == "csr" and (p.copies == 1 or any_copies)]
+            dense = [p.median_us for p in group if p.format == "dense"]
+            record.speedup_vs_csr = min(csr) / record.median_us if csr else None
+            record.speedup_vs_dense = min(dense) / record.median_us if dense else None

@@ -12,7 +12,7 @@ from csbviz.bench.contender import FAILURES, Case, Contender, Variants, note_fai
 from csbviz.bench.gpu_timing import clocks, time_cuda
 from csbviz.bench.names import class_rank
 from csbviz.bench.noise import UNSTEADY, OthersLoad, spread
-from csbviz.bench.record import OK, Record, by_case
+from csbviz.bench.record import OK, Record, add_speedups
 from csbviz.bench.timing import MODES, time_cpu
 from csbviz.errors import OptionError
 from csbviz.ops.registry import OPS, SPMM_OPS, SPMV_OPS, Kernel, get_kernel, kernels
@@ -201,7 +201,7 @@ def _bench_case(case: Case, request: BenchRequest, step: Callable) -> list[Recor
     share = load.share() if request.device == "cpu" else None
     for contender in ready:
         contender.record.others_load = share
-    _add_speedups([contender.record for contender in contenders])
+    add_speedups([contender.record for contender in contenders])
     return [contender.record for contender in contenders]
 
 
@@ -281,14 +281,3 @@ def _fill_times(record: Record, samples: np.ndarray) -> None:
     record.median_us, record.p25_us, record.p75_us = float(median), float(p25), float(p75)
     record.samples = [round(float(value), 3) for value in samples]
     record.tflops = 2.0 * record.nnz * record.n / (record.median_us * 1e6) if record.median_us else None
-
-
-def _add_speedups(records: list[Record]) -> None:
-    """Ratios within one case and one precision class: best one-copy CSR and best dense over each record."""
-    for group in by_case([record for record in records if record.ok]).values():
-        for record in group:
-            peers = [peer for peer in group if peer.precision == record.precision]
-            csr = [peer.median_us for peer in peers if peer.format == "csr" and peer.copies == 1]
-            dense = [peer.median_us for peer in peers if peer.format == "dense"]
-            record.speedup_vs_csr = min(csr) / record.median_us if csr else None
-            record.speedup_vs_dense = min(dense) / record.median_us if dense else None

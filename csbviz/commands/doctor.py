@@ -8,6 +8,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 
+from csbviz.bench.names import class_name
 from csbviz.commands.output import emit, joined, table, wrapped
 from csbviz.figures.text import plural
 
@@ -41,6 +42,9 @@ def examine() -> dict:
                 "device": kernel.device,
                 "ops": list(kernel.ops),
                 "dtypes": list(kernel.dtypes),
+                "classes": list(dict.fromkeys(kernel.precision[dtype] for dtype in kernel.dtypes)),
+                "capability": list(kernel.min_capability) if kernel.min_capability else None,
+                "exact_capability": kernel.exact_capability,
                 "threads": kernel.threads if kernel.device == "cpu" else None,
                 "deterministic": kernel.deterministic,
                 "available": state.ok,
@@ -114,21 +118,10 @@ def _lines(found: dict) -> Iterator[str]:
     if found["scheduler"]:
         yield from wrapped("Scheduler", found["scheduler"])
     yield ""
-    yield from table(
-        ("kernel", "format", "device", "operations", "values", "runs here"),
-        [
-            (
-                kernel["name"],
-                kernel["format"],
-                kernel["device"],
-                joined(kernel["ops"]),
-                joined(kernel["dtypes"]),
-                ("yes" if kernel["threads"] != "one" else "yes, one thread") if kernel["available"] else "no",
-            )
-            for kernel in found["kernels"]
-        ],
-        left=6,
-    )
+    for device in ("cpu", "cuda"):
+        rows = [kernel for kernel in found["kernels"] if kernel["device"] == device]
+        yield from _kernel_table(device, rows)
+        yield ""
     yield from _reasons(found["kernels"], "name")
     yield ""
     yield from table(
@@ -145,6 +138,34 @@ def _lines(found: dict) -> Iterator[str]:
         left=4,
     )
     yield from _reasons(found["samples"], "id")
+
+
+def _kernel_table(device: str, kernels: list[dict]) -> Iterator[str]:
+    header = ["kernels on the CPU", "format", "class", "operations", "here"]
+    if device == "cuda":
+        header = ["kernels on a GPU", "format", "class", "operations", "capability", "here"]
+    rows = []
+    for kernel in kernels:
+        row = [kernel["name"], kernel["format"], joined(map(class_name, kernel["classes"]))]
+        row.append(joined(kernel["ops"]))
+        if device == "cuda":
+            row.append(_needs(kernel))
+        row.append(_runs_here(kernel))
+        rows.append(row)
+    yield from table(header, rows, left=len(header))
+
+
+def _needs(kernel: dict) -> str:
+    """Compute capability that a kernel needs."""
+    if kernel["capability"] is None:
+        return "any"
+    return ".".join(map(str, kernel["capability"])) + ("" if kernel["exact_capability"] else "+")
+
+
+def _runs_here(kernel: dict) -> str:
+    if not kernel["available"]:
+        return "no"
+    return "yes" if kernel["threads"] != "one" else "yes, one thread"
 
 
 def _reasons(entries: list[dict], name: str) -> Iterator[str]:

@@ -111,7 +111,7 @@ def get_run_times_info(records: Iterable[Record]) -> RunTimesInfo:
                 float(r.median_us),
                 float(r.median_us if r.p25_us is None else r.p25_us),
                 float(r.median_us if r.p75_us is None else r.p75_us),
-                len(r.samples),
+                r.count,
             )
             for r, title in zip(members, titles, strict=True)
         ]
