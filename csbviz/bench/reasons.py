@@ -73,18 +73,22 @@ def level(one: Record, other: Record) -> bool:
 
 
 def as_ratio(value: float) -> str:
+    """A factor: 1.8×, 12×."""
     return f"{value:.1f}×" if value < 9.95 else f"{value:,.0f}×"
 
 
 def as_share(value: float, digits: int = 0) -> str:
+    """A share as percent."""
     return f"{100 * value:.{digits}f} %"
 
 
 def as_time(microseconds: float) -> str:
+    """A time with its unit."""
     return f"{microseconds:.3g} µs" if microseconds < 999.5 else f"{microseconds / 1e3:.3g} ms"
 
 
 def ratio_phrase(record: Record, csb: Record, peer: str) -> str:
+    """How CSB compares with a record, which is called `peer`: "2.0× faster than CSR"."""
     if level(record, csb):
         return f"as fast as {peer}"
     ratio = record.median_us / csb.median_us
