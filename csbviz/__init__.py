@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from csbviz.formats.csb import set_matmul_hook
+from csbviz.formats.remote import set_conversion_hook
 
 __version__ = "0.1.0"
 
@@ -53,8 +54,15 @@ def _matmul(A, B):
     return matmul(A, B)
 
 
-# `formats` knows nothing of `ops`: the product behind ``A @ B`` is handed to it here.
+def _convert(thing, block_shape):
+    from csbviz.ops.cuda.convert import convert
+
+    return convert(thing, block_shape)
+
+
+# `formats` knows nothing of `ops`: the product behind ``A @ B`` and the conversion on a GPU are handed to it.
 set_matmul_hook(_matmul)
+set_conversion_hook(_convert)
 
 
 def __getattr__(name: str):

@@ -7,6 +7,7 @@ from .csb import CSBMatrix, set_matmul_hook
 from .csb_files import load_csb, save_csb
 from .example import plan_example
 from .matrix_files import load_matrix
+from .remote import set_conversion_hook
 from .sizes import Size, format_bytes, index_bytes_per_nonzero
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "load_matrix",
     "plan_example",
     "save_csb",
+    "set_conversion_hook",
     "set_matmul_hook",
 ]

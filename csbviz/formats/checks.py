@@ -18,6 +18,7 @@ __all__ = [
     "check_entries",
     "check_structure",
     "grid_of",
+    "index_dtype",
 ]
 
 MAX_SIDE = 65536  # of a block: an index inside a block has at most 16 bits

@@ -7,8 +7,9 @@ from operator import attrgetter
 import numpy as np
 
 from ..errors import MatrixError, OptionError, UnavailableError
-from . import dtypes
+from . import dtypes, remote
 from .checks import check_block_shape, check_entries, check_structure, grid_of
+from .index_forms import resolve_block_shape, with_index
 from .order import check_order, log2_of, transposed_order
 
 __all__ = ["CSBMatrix", "set_matmul_hook"]
@@ -96,6 +97,8 @@ class CSBMatrix:
     # NumPy and SciPy operands hand `B @ A` to __rmatmul__ instead of making an object array of A.
     __array_ufunc__ = None
 
+    _remote = None  # where the arrays lie until they are asked for, when that is on a GPU
+
     def __init__(
         self, values, row_ind, col_ind, blk_ptr, shape, block_shape, order="row", *, packed_ind=None
     ):
@@ -137,9 +140,11 @@ class CSBMatrix:
         """
         from . import convert
 
+        if remote.is_remote(S):
+            return remote.convert(cls, S, block_shape, order, index)
         S = convert.as_csr(S)
-        block_shape = _resolve_block_shape(block_shape, S.shape, S.nnz)
-        return _pack(cls(*convert.csr_to_csb(S, block_shape, check_order(order)), order), index)
+        block_shape = resolve_block_shape(block_shape, S.shape, S.nnz)
+        return with_index(cls(*convert.csr_to_csb(S, block_shape, check_order(order)), order), index)
 
     @classmethod
     def from_dense(cls, D, block_shape=None, order="row", index="auto") -> CSBMatrix:
@@ -147,6 +152,8 @@ class CSBMatrix:
 
         if dtypes.is_torch(D):
             return cls.from_torch(D, block_shape, order, index)
+        if remote.is_remote(D):
+            return remote.convert(cls, D, block_shape, order, index)
         D = np.asarray(D)
         if D.ndim != 2:
             raise MatrixError(f"The array has {D.ndim} dimensions; a matrix needs 2.")
@@ -160,16 +167,17 @@ class CSBMatrix:
         from . import convert
 
         nnz = convert.count_nonzero_bits(bits)
-        block_shape = _resolve_block_shape(block_shape, bits.shape, nnz)
-        return _pack(
-            cls(*convert.dense_to_csb(bits, dtype, block_shape, check_order(order), nnz), order), index
-        )
+        block_shape = resolve_block_shape(block_shape, bits.shape, nnz)
+        arrays = convert.dense_to_csb(bits, dtype, block_shape, check_order(order), nnz)
+        return with_index(cls(*arrays, order), index)
 
     @classmethod
     def from_torch(cls, T, block_shape=None, order="row", index="auto") -> CSBMatrix:
         """Convert a 2-D PyTorch tensor, dense or sparse (COO, CSR, CSC), of any device. See `from_scipy`."""
         from . import convert
 
+        if remote.is_remote(T):
+            return remote.convert(cls, T, block_shape, order, index)
         T = T.detach().cpu()
         if T.ndim != 2:
             raise MatrixError(f"The tensor has {T.ndim} dimensions; a matrix needs 2.")
@@ -187,6 +195,10 @@ class CSBMatrix:
         from .csb_files import load_csb
 
         return load_csb(path_or_file, name=name)
+
+    def __getattr__(self, name):
+        # Only asked for attributes that are not there: arrays that still lie on a GPU.
+        return remote.fetch(self, name)
 
     # ---- conversions ---------------------------------------------------------------------------------------
 
@@ -260,8 +272,10 @@ class CSBMatrix:
         if self._base is not None:
             return self._base
         view = object.__new__(type(self))
-        view.values, view.packed_ind, view.blk_ptr = self.values, self.packed_ind, self.blk_ptr
-        view._row_ind, view._col_ind = self._col_ind, self._row_ind
+        view.packed_ind, view._remote = self.packed_ind, self._remote
+        if self._remote is None:
+            view.values, view.blk_ptr = self.values, self.blk_ptr
+            view._row_ind, view._col_ind = self._col_ind, self._row_ind
         view.shape, view.block_shape = self.shape[::-1], self.block_shape[::-1]
         view.order, view.transposed = transposed_order(self.order), True
         view.cache, view._base = self.cache, self
@@ -292,7 +306,7 @@ class CSBMatrix:
     @property
     def nnz(self) -> int:
         """Number of entries (explicit zeros count)."""
-        return len(self.values)
+        return len(self.values) if self._remote is None else self._remote.nnz
 
     @property
     def sparsity(self) -> float:
@@ -302,7 +316,7 @@ class CSBMatrix:
 
     @property
     def dtype(self) -> str:
-        return dtypes.dtype_name(self.values)
+        return dtypes.dtype_name(self.values) if self._remote is None else self._remote.dtype
 
     @property
     def index_bytes(self) -> int:
@@ -374,26 +388,3 @@ class CSBMatrix:
 
 def _rebuild(*args) -> CSBMatrix:
     return CSBMatrix(*args[:-1], packed_ind=args[-1])
-
-
-def _resolve_block_shape(block_shape, shape, nnz) -> tuple[int, int]:
-    if block_shape is None:
-        from .block_shape import choose_block_shape
-
-        block_shape = choose_block_shape(shape, nnz)
-    return check_block_shape(block_shape)
-
-
-def _pack(A: CSBMatrix, index: str) -> CSBMatrix:
-    """Return A with the index form asked for."""
-    if index in ("auto", "split"):
-        return A
-    if index != "packed":
-        raise OptionError(f"The index form is {index!r}; needed is 'auto', 'split' or 'packed'.")
-    rows, cols = A.block_shape
-    if rows * cols > 256:
-        raise OptionError(
-            f"A {rows} x {cols} block has {rows * cols} cells; packed indices need at most 256."
-        )
-    packed = (A.row_ind.astype(np.uint8) << np.uint8(log2_of(cols))) | A.col_ind
-    return type(A)(A.values, None, None, A.blk_ptr, A.shape, A.block_shape, A.order, packed_ind=packed)

@@ -12,7 +12,18 @@ from ctypes import byref, c_double, c_float, c_int, c_int64, c_size_t, c_void_p
 
 from csbviz.errors import UnavailableError
 
-__all__ = ["ALGORITHMS", "COMPUTE", "DenseProduct", "SparseProduct", "load_library"]
+__all__ = [
+    "ALGORITHMS",
+    "COMPUTE",
+    "DATA_TYPES",
+    "DenseProduct",
+    "Descriptor",
+    "SparseProduct",
+    "check",
+    "handle",
+    "load_library",
+    "scalar",
+]
 
 ALGORITHMS = {"default": 0, "alg1": 4, "alg2": 6, "alg3": 12}
 """cusparseSpMMAlg_t of the CSR algorithms."""
@@ -20,7 +31,9 @@ ALGORITHMS = {"default": 0, "alg1": 4, "alg2": 6, "alg3": 12}
 COMPUTE = {"fp32": 68, "tf32": 77, "fp64": 70}
 """cublasComputeType_t: 32F without tensor cores, 32F through TF32 tensor cores, 64F."""
 
-_DTYPES = {"float32": 0, "float64": 1}  # cudaDataType_t
+DATA_TYPES = {"float32": 0, "float64": 1}
+"""cudaDataType_t."""
+
 _INDEX_32 = 2  # CUSPARSE_INDEX_32I
 _BASE_ZERO = 0
 _ROW_MAJOR = 2  # CUSPARSE_ORDER_ROW
@@ -46,31 +59,33 @@ def load_library(name: str) -> ctypes.CDLL:
         raise UnavailableError(f"The library {name} was not found ({reason}).") from None
 
 
-def _check(status: int, call: str) -> None:
+def check(status: int, call: str) -> None:
+    """Raise where a library reports an error: a fault of this program, not of a user."""
     if status:
         raise RuntimeError(f"{call} failed with status {status}")
 
 
 @functools.cache
-def _handle(library: str, create: str, device: int) -> c_void_p:
+def handle(library: str, create: str, device: int) -> c_void_p:
     """A handle a device; it lives as long as the process."""
     handle = c_void_p()
-    _check(getattr(load_library(library), create)(byref(handle)), create)
+    check(getattr(load_library(library), create)(byref(handle)), create)
     return handle
 
 
-def _scalar(dtype: str, value: float):
+def scalar(dtype: str, value: float):
+    """A factor as the libraries take it for values of that dtype."""
     return c_float(value) if dtype == "float32" else c_double(value)
 
 
-class _Descriptor:
+class Descriptor:
     """A cuSPARSE descriptor that is destroyed with its object."""
 
     def __init__(self, create: str, destroy: str, *arguments):
         self._library = load_library("cusparse")
         self._destroy = destroy
         self.value = c_void_p()
-        _check(getattr(self._library, create)(byref(self.value), *arguments), create)
+        check(getattr(self._library, create)(byref(self.value), *arguments), create)
 
     def __del__(self):
         if getattr(self, "value", None):
@@ -102,12 +117,12 @@ class SparseProduct:
         import cupy
 
         self._library = load_library("cusparse")
-        self._handle = _handle("cusparse", "cusparseCreate", cupy.cuda.runtime.getDevice())
+        self._handle = handle("cusparse", "cusparseCreate", cupy.cuda.runtime.getDevice())
         self._arrays = indptr, indices, values  # the descriptor points at them
         dtype = str(values.dtype)
-        kind = _DTYPES[dtype]
+        kind = DATA_TYPES[dtype]
         rows, columns = shape
-        self._A = _Descriptor(
+        self._A = Descriptor(
             "cusparseCreateCsr",
             "cusparseDestroySpMat",
             c_int64(rows),
@@ -123,7 +138,7 @@ class SparseProduct:
         # Descriptors need a pointer from the start; each call sets its own.
         B, C = cupy.empty((inner, n), dtype), cupy.empty((outer, n), dtype)
         self._B, self._C = (self._dense(array, kind) for array in (B, C))
-        self._alpha, self._beta = _scalar(dtype, 1.0), _scalar(dtype, 0.0)
+        self._alpha, self._beta = scalar(dtype, 1.0), scalar(dtype, 0.0)
         self._operation = _TRANSPOSE if transpose else _NON_TRANSPOSE
         self._kind, self._algorithm = kind, ALGORITHMS[algorithm]
         size = c_size_t()
@@ -134,9 +149,9 @@ class SparseProduct:
         cupy.cuda.get_current_stream().synchronize()
 
     @staticmethod
-    def _dense(array, kind: int) -> _Descriptor:
+    def _dense(array, kind: int) -> Descriptor:
         rows, columns = array.shape
-        return _Descriptor(
+        return Descriptor(
             "cusparseCreateDnMat",
             "cusparseDestroyDnMat",
             c_int64(rows),
@@ -151,7 +166,7 @@ class SparseProduct:
         import cupy
 
         stream = c_void_p(cupy.cuda.get_current_stream().ptr)
-        _check(self._library.cusparseSetStream(self._handle, stream), "cusparseSetStream")
+        check(self._library.cusparseSetStream(self._handle, stream), "cusparseSetStream")
         status = getattr(self._library, name)(
             self._handle,
             self._operation,
@@ -165,13 +180,13 @@ class SparseProduct:
             self._algorithm,
             last,
         )
-        _check(status, name)
+        check(status, name)
 
     def __call__(self, B, out):
         """Run on the current stream; B and out are C-contiguous CuPy arrays."""
         set_values = self._library.cusparseDnMatSetValues
-        _check(set_values(self._B.value, c_void_p(B.data.ptr)), "cusparseDnMatSetValues")
-        _check(set_values(self._C.value, c_void_p(out.data.ptr)), "cusparseDnMatSetValues")
+        check(set_values(self._B.value, c_void_p(B.data.ptr)), "cusparseDnMatSetValues")
+        check(set_values(self._C.value, c_void_p(out.data.ptr)), "cusparseDnMatSetValues")
         self._call("cusparseSpMM", c_void_p(self._buffer.data.ptr))
         return out
 
@@ -195,15 +210,15 @@ class DenseProduct:
         import cupy
 
         self._library = load_library("cublas")
-        self._handle = _handle("cublas", "cublasCreate_v2", cupy.cuda.runtime.getDevice())
+        self._handle = handle("cublas", "cublasCreate_v2", cupy.cuda.runtime.getDevice())
         self._A, self._transpose = A, transpose
         dtype = str(A.dtype)
-        self._alpha, self._beta = _scalar(dtype, 1.0), _scalar(dtype, 0.0)
+        self._alpha, self._beta = scalar(dtype, 1.0), scalar(dtype, 0.0)
         rows, columns = A.shape
         outer, inner = (columns, rows) if transpose else (rows, columns)
         self._sizes = c_int(n), c_int(outer), c_int(inner)
         self._leading = c_int(n), c_int(columns), c_int(n)
-        self._kind, self._compute = _DTYPES[dtype], COMPUTE[compute]
+        self._kind, self._compute = DATA_TYPES[dtype], COMPUTE[compute]
         # A workspace of its own: what cuBLAS would take while a graph is captured would be timed with it.
         self._workspace = cupy.empty(_WORKSPACE, cupy.uint8)
 
@@ -213,11 +228,11 @@ class DenseProduct:
 
         library, handle = self._library, self._handle
         stream = c_void_p(cupy.cuda.get_current_stream().ptr)
-        _check(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
+        check(library.cublasSetStream_v2(handle, stream), "cublasSetStream")
         # Setting the stream takes the workspace away again.
         workspace = c_void_p(self._workspace.data.ptr), c_size_t(_WORKSPACE)
-        _check(library.cublasSetWorkspace_v2(handle, *workspace), "cublasSetWorkspace")
-        _check(library.cublasSetMathMode(handle, 0), "cublasSetMathMode")  # CUBLAS_DEFAULT_MATH
+        check(library.cublasSetWorkspace_v2(handle, *workspace), "cublasSetWorkspace")
+        check(library.cublasSetMathMode(handle, 0), "cublasSetMathMode")  # CUBLAS_DEFAULT_MATH
         # cuBLAS is column-major: it sees Bᵀ, Aᵀ and Cᵀ, so it is asked for Cᵀ = Bᵀ·op(A)ᵀ.
         status = library.cublasGemmEx(
             handle,
@@ -238,5 +253,5 @@ class DenseProduct:
             self._compute,
             -1,  # CUBLAS_GEMM_DEFAULT
         )
-        _check(status, "cublasGemmEx")
+        check(status, "cublasGemmEx")
         return out

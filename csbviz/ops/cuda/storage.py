@@ -11,7 +11,7 @@ from csbviz.formats import dtypes
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["device_arrays"]
+__all__ = ["device_arrays", "padded_copy", "padded_empty"]
 
 
 def device_arrays(A: CSBMatrix, device: int) -> dict:
@@ -30,14 +30,10 @@ def device_arrays(A: CSBMatrix, device: int) -> dict:
     dict
         CuPy arrays "values", "row_ind", "col_ind" and "blk_ptr".
     """
-    import cupy
 
     key = ("csb_cuda", device)
     if key not in A.cache:
-        arrays = {
-            name: cupy.asarray(np.ascontiguousarray(getattr(A, name)))
-            for name in ("row_ind", "col_ind", "blk_ptr")
-        }
+        arrays = {name: padded_copy(getattr(A, name)) for name in ("row_ind", "col_ind", "blk_ptr")}
         A.cache[key] = {"values": _values(A, device), **arrays}
     return A.cache[key]
 
@@ -49,10 +45,29 @@ def _values(A: CSBMatrix, device: int):
     values = A.values
     if not getattr(values, "is_cuda", False) or values.device.index != device:
         values = dtypes.bits_of(values) if A.dtype == "bfloat16" else dtypes.as_numpy(values)
-        return cupy.asarray(np.ascontiguousarray(values))
+        return padded_copy(values)
     values = values.detach()
     if A.dtype == "bfloat16":
         import torch
 
         return cupy.from_dlpack(values.view(torch.int16)).view(np.uint16)
     return cupy.from_dlpack(values)
+
+
+def padded_empty(count: int, dtype):
+    """Device memory for so many elements, and beyond them to the next multiple of four elements.
+
+    A kernel may read four neighbouring entries at once when the first of them exists.
+    """
+    import cupy
+
+    return cupy.empty(-(-count // 4) * 4, dtype)[:count]
+
+
+def padded_copy(array: np.ndarray):
+    """A one-dimensional array on the current GPU, with zeros to the next multiple of four elements."""
+    import cupy
+
+    whole = np.zeros(-(-array.size // 4) * 4, array.dtype)
+    whole[: array.size] = array
+    return cupy.asarray(whole)[: array.size]
