@@ -21,5 +21,6 @@ def write(path: Path, header: dict[str, Any], layers: list[dict], records: list[
 def read(path: Path) -> dict[str, Any]:
     """Read a run; every record has the facts of its matrix too."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["records"] = [data["layers"][record["layer"]] | record for record in data["records"]]
+    if "layers" in data:
+        data["records"] = [data["layers"][record["layer"]] | record for record in data["records"]]
     return data

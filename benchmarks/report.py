@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-from collections import defaultdict
 from pathlib import Path
 
+from benchmarks import gpu_data, gpu_report
+from benchmarks.gpu_tables import geomean, table
 from benchmarks.user_speed import AIMS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,21 +20,14 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 OPS = {"A@B": "A·B", "A.T@B": "Aᵀ·B"}
 
 
-def geomean(values) -> float:
-    """Geometric mean of positive numbers."""
-    values = list(values)
-    return math.exp(sum(map(math.log, values)) / len(values))
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    align = ["---"] + ["---:"] * (len(header) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, align, *rows])
-
-
 def load(name: str) -> dict:
     """One of the committed measurements."""
     return json.loads((DATA / name).read_text())
+
+
+def load_if_there(name: str) -> dict | None:
+    """A measurement that need not have been made, or None."""
+    return load(name) if (DATA / name).is_file() else None
 
 
 def cpu_tables(data: dict) -> tuple[str, str]:
@@ -56,73 +49,6 @@ def cpu_tables(data: dict) -> tuple[str, str]:
     return table(["time ratio", "geomean", "worst"], short) + f"\n\n{place}", table(
         header, rows
     ) + f"\n\n{place}"
-
-
-def gpu_cases(data: dict) -> dict[tuple, dict[str, float]]:
-    """Best verified median of each contender in each case; matrices without an entry do not count."""
-    cases: dict[tuple, dict[str, float]] = defaultdict(dict)
-    for record in data["records"]:
-        if record["status"] != "ok" or not record["nnz"]:
-            continue
-        kernel = record["kernel"]
-        who = "csr" if kernel.startswith("cusparse") else kernel
-        key = (
-            record["model"],
-            record["method"],
-            record["target"],
-            record["matrix"],
-            record["n"],
-            record["op"],
-        )
-        known = cases[key].get(who, math.inf)
-        cases[key][who] = min(known, record["median_us"])
-    return cases
-
-
-def _gpu_row(label: str, found: list[dict[str, float]], transposed: list[dict[str, float]]) -> list[str]:
-    def mean(cases, peer):
-        return f"{geomean(case[peer] / case['csb_cuda'] for case in cases):.2f}"
-
-    worst = min(case["csr"] / case["csb_cuda"] for case in found)
-    ratios = [mean(found, peer) for peer in ("csr", "cublas_fp32", "cublas_tf32")]
-    return [
-        label,
-        str(len(found)),
-        *ratios,
-        f"{worst:.2f}",
-        mean(transposed, "csr"),
-        mean(transposed, "cublas_fp32"),
-    ]
-
-
-def gpu_tables(data: dict) -> tuple[str, str]:
-    """Short table by sparsity, and full table by sparsity and N, of the GPU benchmark."""
-    cases = gpu_cases(data)
-    header = ["sparsity", "cases", "A·B vs cuSPARSE", "vs cuBLAS fp32", "vs TF32 (less exact)"]
-    header += ["worst vs cuSPARSE", "Aᵀ·B vs cuSPARSE", "vs cuBLAS fp32"]
-    short, full = [], []
-    targets = sorted({key[2] for key in cases}, key=float)
-    for target in targets:
-        pick = lambda op, n=None, t=target: [  # noqa: E731  (a filter of two lines, used only here)
-            case for key, case in cases.items() if key[2] == t and key[5] == op and n in (None, key[4])
-        ]
-        name = f"{float(target):.0%}"
-        short.append(_gpu_row(name, pick("A@B"), pick("A.T@B")))
-        for n in sorted({key[4] for key in cases}):
-            full.append(_gpu_row(f"{name}, N = {n}", pick("A@B", n), pick("A.T@B", n)))
-    short.append(
-        _gpu_row(
-            "all",
-            [case for key, case in cases.items() if key[5] == "A@B"],
-            [case for key, case in cases.items() if key[5] == "A.T@B"],
-        )
-    )
-    device = data["device"]
-    place = (
-        f"{device['name']}, driver {device['driver']}, CuPy {device['cupy']}, float32, {data['mode']}, "
-        f"{data['when'][:10]}; cuSPARSE's best algorithm in each case; sparsity is the pruning target."
-    )
-    return table(header, short) + f"\n\n{place}", table(header, full) + f"\n\n{place}"
 
 
 def bench_table(data: dict) -> str:
@@ -159,16 +85,14 @@ def speed_table(data: dict) -> str:
 def blocks() -> dict[Path, str]:
     """What stands between the markers of each file."""
     cpu_short, cpu_full = cpu_tables(load("cpu_spmm.json"))
-    gpu_short, gpu_full = gpu_tables(load("gpu_spmm.json"))
+    gpu = gpu_report.Report(gpu_data.read(DATA / "gpu_spmm.json"), load_if_there("choice.json"))
     speed = speed_table(load("user_speed.json"))
     readme = f"""
 CPU, Deep Learning Matrix Collection at 80 to 95 % sparsity, N = 32, 128, 512:
 
 {cpu_short}
 
-GPU, the same collection at 70 to 98 %, N = 128 and 512 (ResNet-50: 196 and 1568); above 1 CSB is faster:
-
-{gpu_short}
+{gpu.short()}
 """
     measuring = f"""
 ### CPU
@@ -180,17 +104,7 @@ GPU, the same collection at 70 to 98 %, N = 128 and 512 (ResNet-50: 196 and 1568
 
 ### GPU
 
-`python benchmarks/gpu_spmm.py --dlmc DIR --json docs/data/gpu_spmm.json`. Ratios of the competitor's time
-over CSB's: above 1 CSB is faster. Matrices that pruning left without a single entry are not counted.
-
-{gpu_short}
-
-By number of columns:
-
-{gpu_full}
-
-This is the first version of the GPU kernels, on CUDA cores only: TF32 on tensor cores is ahead of it up to
-about 95 % sparsity, and dense fp32 at 70 %.
+{gpu.full()}
 
 ### The same with the command line
 
