@@ -87,7 +87,7 @@ def choose(A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = N
     return Choice(_by_rule(A, [kernel.name for kernel in usable]), {}, None, "rule")
 
 
-_OWN_CLASS = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
+_OWN_CLASS = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16"}
 
 
 def _usable(A, op: str, n: int, precisions: tuple[str, ...]) -> tuple[list[Kernel], list[str]]:
@@ -145,8 +145,8 @@ register(
         format="csb",
         device="cuda",
         ops=SPMM_OPS,
-        dtypes=("float32", "float64"),
-        precision={"float32": "fp32", "float64": "fp64"},
+        dtypes=tuple(_OWN_CLASS),
+        precision=_OWN_CLASS,
         prepare=_prepare,
         summary=(
             "Takes the CSB kernel, tile and split that should be fastest for the matrix, N and the GPU: CUDA "

@@ -83,7 +83,7 @@ def structure_of(A: CSBMatrix, op: str) -> Structure:
 
 
 class Shape(NamedTuple):
-    """A launch as the model sees it: rows and columns of a tile, CTAs that share its sum, the kind of tile."""
+    """A launch as the model sees it: rows and columns of a tile, CTAs that share a sum, kind of tile."""
 
     tile_m: int
     tile_n: int
