@@ -159,7 +159,9 @@ def _cell(argument):
     if isinstance(argument, _Operand) or argument is None:
         return ctypes.c_void_p(0)
     if isinstance(argument, (bytes, np.generic)):
-        return ctypes.create_string_buffer(bytes(argument), len(bytes(argument)))
+        # Not bytes(argument): that of np.int32(2) is two zeros.
+        value = argument.tobytes() if isinstance(argument, np.generic) else argument
+        return ctypes.create_string_buffer(value, len(value))
     return ctypes.c_void_p(argument.data.ptr)
 
 
