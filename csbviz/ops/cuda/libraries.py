@@ -17,6 +17,7 @@ __all__ = [
     "COMPUTE",
     "DATA_TYPES",
     "DenseProduct",
+    "DenseVectorProduct",
     "Descriptor",
     "SparseProduct",
     "check",
@@ -28,10 +29,11 @@ __all__ = [
 ALGORITHMS = {"default": 0, "alg1": 4, "alg2": 6, "alg3": 12}
 """cusparseSpMMAlg_t of the CSR algorithms."""
 
-COMPUTE = {"fp32": 68, "tf32": 77, "fp64": 70}
-"""cublasComputeType_t: 32F without tensor cores, 32F through TF32 tensor cores, 64F."""
+COMPUTE = {"fp32": 68, "tf32": 77, "fp64": 70, "fp16": 68, "bf16": 68}
+"""cublasComputeType_t: 32F, 32F through TF32 tensor cores, 64F. With 32F, values of 16 bits go through tensor
+cores and are added in float32; float32 values stay off them."""
 
-DATA_TYPES = {"float32": 0, "float64": 1}
+DATA_TYPES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
 """cudaDataType_t."""
 
 _INDEX_32 = 2  # CUSPARSE_INDEX_32I
@@ -75,7 +77,7 @@ def handle(library: str, create: str, device: int) -> c_void_p:
 
 def scalar(dtype: str, value: float):
     """A factor as the libraries take it for values of that dtype."""
-    return c_float(value) if dtype == "float32" else c_double(value)
+    return c_double(value) if dtype == "float64" else c_float(value)
 
 
 class Descriptor:
@@ -197,22 +199,25 @@ class DenseProduct:
     Parameters
     ----------
     A : cupy.ndarray
-        M x K, float32 or float64, C-contiguous.
+        M x K, C-contiguous.
     n : int
         Columns of B.
     compute : str
-        A key of `COMPUTE`: "fp32" never uses TF32, "tf32" allows it.
+        A key of `COMPUTE`: "fp32" never uses TF32, "tf32" allows it; "fp16" and "bf16" add in float32 and
+        round the result once.
     transpose : bool
         Multiply with the transpose.
+    dtype : str, optional
+        Type of the values where the arrays hold their bits ("bfloat16" as uint16).
     """
 
-    def __init__(self, A, n: int, compute: str, transpose: bool):
+    def __init__(self, A, n: int, compute: str, transpose: bool, dtype: str | None = None):
         import cupy
 
         self._library = load_library("cublas")
         self._handle = handle("cublas", "cublasCreate_v2", cupy.cuda.runtime.getDevice())
         self._A, self._transpose = A, transpose
-        dtype = str(A.dtype)
+        dtype = dtype or str(A.dtype)
         self._alpha, self._beta = scalar(dtype, 1.0), scalar(dtype, 0.0)
         rows, columns = A.shape
         outer, inner = (columns, rows) if transpose else (rows, columns)
@@ -254,4 +259,52 @@ class DenseProduct:
             -1,  # CUBLAS_GEMM_DEFAULT
         )
         check(status, "cublasGemmEx")
+        return out
+
+
+class DenseVectorProduct:
+    """``y = op(A) @ x`` by cublasSgemv or cublasDgemv.
+
+    Parameters
+    ----------
+    A : cupy.ndarray
+        M x K, float32 or float64, C-contiguous.
+    transpose : bool
+        Multiply with the transpose.
+    """
+
+    def __init__(self, A, transpose: bool):
+        import cupy
+
+        self._library = load_library("cublas")
+        self._handle = handle("cublas", "cublasCreate_v2", cupy.cuda.runtime.getDevice())
+        self._A = A
+        dtype = str(A.dtype)
+        self._alpha, self._beta = scalar(dtype, 1.0), scalar(dtype, 0.0)
+        self._name = "cublasSgemv_v2" if dtype == "float32" else "cublasDgemv_v2"
+        # cuBLAS is column-major: it sees Aᵀ.
+        self._operation = _NON_TRANSPOSE if transpose else _TRANSPOSE
+        self._sizes = c_int(A.shape[1]), c_int(A.shape[0])
+
+    def __call__(self, x, out):
+        """Run on the current stream; x and out are contiguous CuPy arrays."""
+        import cupy
+
+        stream = c_void_p(cupy.cuda.get_current_stream().ptr)
+        check(self._library.cublasSetStream_v2(self._handle, stream), "cublasSetStream")
+        check(self._library.cublasSetMathMode(self._handle, 0), "cublasSetMathMode")  # CUBLAS_DEFAULT_MATH
+        status = getattr(self._library, self._name)(
+            self._handle,
+            self._operation,
+            *self._sizes,
+            byref(self._alpha),
+            c_void_p(self._A.data.ptr),
+            self._sizes[0],
+            c_void_p(x.data.ptr),
+            c_int(1),
+            byref(self._beta),
+            c_void_p(out.data.ptr),
+            c_int(1),
+        )
+        check(status, self._name)
         return out
