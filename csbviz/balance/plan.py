@@ -36,10 +36,13 @@ class WorkPlan:
     """Who multiplies what: the entries of a CSB matrix cut into items of work.
 
     A *unit* is a block row of the matrix the product sees: a block row of the stored matrix for ``A @ B``,
-    a block column for ``A.T @ B``. An *item* is a run of consecutive entries of one unit. The first item
-    of a unit *owns* the unit's output rows and overwrites them; further items of the unit each write a
-    *partial* of the same size, which a second phase adds in slot order. Nothing is added atomically, so the
-    result is the same in every run.
+    a block column for ``A.T @ B``; or, with `unit_rows`, a part of one. An *item* is a run of consecutive
+    entries of one unit. The first item of a unit *owns* the unit's output rows and overwrites them; further
+    items of the unit each write a *partial* of the same size, which are added in slot order afterwards.
+    Nothing is added atomically, so the result is the same in every run.
+
+    Where the columns are cut into tiles, every item runs once a tile; or, with `tile`, each item belongs to
+    one tile, each tile of a unit has an owner of its own, and a partial is as wide as a tile.
 
     Attributes
     ----------
@@ -52,12 +55,13 @@ class WorkPlan:
     tile_n, n : int or None
         Columns of B and C that one CTA handles, and all of them; None when the columns are not cut.
     unit : int32[items]
-        Output block row of the view (a block column of the stored matrix when `transpose`).
+        Output block row of the view (a block column of the stored matrix when `transpose`), or part of one.
     block_begin, block_end : int32[items]
         Range of blocks along the unit; empty for an item without work.
     entry_begin, entry_end : int64[items]
         First entry inside the first block, and one past the last entry inside the last block, as positions in
-        the block's own order of entries. They are 0 and that block's count unless a cut falls inside a block.
+        the block's own order of entries, of which those in the unit's rows count. They are 0 and that block's
+        count unless a cut falls inside a block.
     slot : int32[items]
         -1 when the item owns its unit's output rows, else the partial that it writes.
     work : int64[items]
@@ -67,6 +71,10 @@ class WorkPlan:
         whoever is free, as a GPU's block scheduler does.
     slot_unit : int32[slots]
         The unit of each partial, in ascending order.
+    tile : int32[items] or None
+        The tile of columns of each item; None when every item runs once for every tile.
+    unit_rows : int or None
+        Output rows of a unit where it is a part of a block row; None when it is a whole one.
 
     Notes
     -----
@@ -88,11 +96,14 @@ class WorkPlan:
     work: np.ndarray
     worker_ptr: np.ndarray | None
     slot_unit: np.ndarray
+    tile: np.ndarray | None = None
+    unit_rows: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise OptionError(f"A plan has {self.workers} workers; it needs at least 1.")
         self._check_arrays()
+        self._check_tile()
         self._check_slots()
         self._check_worker_ptr()
 
@@ -110,6 +121,17 @@ class WorkPlan:
             raise InputError("A plan has a negative unit, block, entry or count of nonzeros.")
         if (self.block_end < self.block_begin).any():
             raise InputError("A plan has an item whose last block comes before its first.")
+
+    def _check_tile(self) -> None:
+        if self.tile is None:
+            return
+        if self.tile.dtype != np.int32 or self.tile.shape != self.unit.shape:
+            raise InputError(
+                f"A plan's tile is {self.tile.dtype}{list(self.tile.shape)}; "
+                f"it needs int32[{self.unit.size}], one value an item."
+            )
+        if self.items and not 0 <= self.tile.min() <= self.tile.max() < self.tiles:
+            raise InputError(f"A plan has an item of a tile that is not one of its {self.tiles}.")
 
     def _check_slots(self) -> None:
         partial = self.slot >= 0
@@ -140,8 +162,13 @@ class WorkPlan:
 
     @property
     def items(self) -> int:
-        """Pieces of work; a GPU runs ``items * tiles`` CTAs."""
+        """Pieces of work."""
         return self.unit.size
+
+    @property
+    def jobs(self) -> int:
+        """What is done in one go: an item and a tile of columns."""
+        return self.items * (self.tiles if self.tile is None else 1)
 
     @property
     def slots(self) -> int:
@@ -150,8 +177,8 @@ class WorkPlan:
 
     @property
     def units(self) -> int:
-        """Block rows of the view; each has one owning item."""
-        return self.items - self.slots
+        """Block rows of the view, or parts of them; each has one owning item (one a tile, with `tile`)."""
+        return (self.items - self.slots) // (1 if self.tile is None else self.tiles)
 
     @property
     def static(self) -> bool:
@@ -167,8 +194,8 @@ class WorkPlan:
 
     @property
     def nnz(self) -> int:
-        """Nonzeros of all items."""
-        return int(self.work.sum())
+        """Nonzeros of the matrix."""
+        return int(self.work.sum()) // (1 if self.tile is None else self.tiles)
 
     @property
     def item_worker(self) -> np.ndarray | None:
@@ -199,21 +226,44 @@ class WorkPlan:
     @property
     def nbytes(self) -> int:
         """Bytes of the plan's arrays, which a kernel reads besides the matrix."""
-        arrays = [getattr(self, name) for name in _ITEM_FIELDS] + [self.slot_unit]
-        return sum(a.nbytes for a in arrays) + (0 if self.worker_ptr is None else self.worker_ptr.nbytes)
+        arrays = [getattr(self, name) for name in (*_ITEM_FIELDS, "slot_unit", "worker_ptr", "tile")]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
+    def slot_tile(self) -> np.ndarray:
+        """Tile of each partial, int32[slots]; all 0 where an item runs once for every tile."""
+        tiles = np.zeros(self.slots, dtype=np.int32)
+        if self.tile is not None:
+            partial = self.slot >= 0
+            tiles[self.slot[partial]] = self.tile[partial]
+        return tiles
 
     def reduction(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return what the second phase adds.
+        """Return what is added to what owners wrote.
 
         Returns
         -------
         units : int32[k]
-            The units that have partials, ascending.
+            The units that have partials, ascending; with `tile`, once for each tile that has some.
         slot_ptr : int32[k + 1]
             Partials ``slot_ptr[i]:slot_ptr[i + 1]`` are added, in this order, to the rows of ``units[i]``.
         """
-        units, first = np.unique(self.slot_unit, return_index=True)
-        return units.astype(np.int32), np.append(first, self.slots).astype(np.int32)
+        group = self.slot_unit.astype(np.int64) * self.tiles + self.slot_tile
+        _, first = np.unique(group, return_index=True)
+        return self.slot_unit[first], np.append(first, self.slots).astype(np.int32)
+
+    def partial_bytes(self, unit_rows: int, itemsize: int) -> int:
+        """Bytes of the partials of a product.
+
+        Parameters
+        ----------
+        unit_rows : int
+            Output rows of a unit.
+        itemsize : int
+            Bytes of a value.
+        """
+        columns = self.n if self.tile is None else self.tile_n
+        return self.slots * unit_rows * (columns or 0) * itemsize
 
     def entry_ranges(self, A: CSBMatrix) -> tuple[np.ndarray, np.ndarray]:
         """Return each item's range in the sequence of entries, unit by unit and block by block.
@@ -229,7 +279,7 @@ class WorkPlan:
             The positions count entries as the plan visits them; for a transposed plan this is not the order
             in which they are stored.
         """
-        counts = block_counts(A, self.transpose)
+        counts = block_counts(A, self.transpose, self.unit_rows)
         running = np.concatenate(([0], np.cumsum(counts.ravel(), dtype=np.int64)))
         row = self.unit.astype(np.int64) * counts.shape[1]
         last = np.maximum(self.block_end - 1, self.block_begin)
@@ -241,6 +291,8 @@ class WorkPlan:
     def check(self, A: CSBMatrix) -> None:
         """Verify that the plan covers every entry of `A` exactly once and that every unit has one owner.
 
+        With `tile`, once for each tile.
+
         Parameters
         ----------
         A : CSBMatrix
@@ -251,17 +303,19 @@ class WorkPlan:
         InputError
             With one sentence on the first thing that is wrong.
         """
-        counts = block_counts(A, self.transpose)
+        counts = block_counts(A, self.transpose, self.unit_rows)
         units, blocks = counts.shape
         if self.items and (self.unit.max() >= units or self.block_end.max() > blocks):
             raise InputError(
                 f"The plan reaches unit {self.unit.max()} and block {self.block_end.max() - 1}; "
                 f"the matrix has {units} units of {blocks} blocks."
             )
-        owners = np.bincount(self.unit[self.slot < 0], minlength=units)
+        tile, tiles = (0, 1) if self.tile is None else (self.tile.astype(np.int64), self.tiles)
+        owners = np.bincount((tile * units + self.unit)[self.slot < 0], minlength=units * tiles)
         if (owners != 1).any():
             wrong = int(np.flatnonzero(owners != 1)[0])
-            raise InputError(f"Unit {wrong} has {owners[wrong]} owning items; it needs exactly 1.")
+            where = f"Unit {wrong % units}" + (f" of tile {wrong // units}" if tiles > 1 else "")
+            raise InputError(f"{where} has {owners[wrong]} owning items; it needs exactly 1.")
         self._check_cuts(counts)
         begin, end = self.entry_ranges(A)
         if not np.array_equal(end - begin, self.work):
@@ -269,15 +323,7 @@ class WorkPlan:
             raise InputError(
                 f"Item {wrong} says {self.work[wrong]} nonzeros and covers {end[wrong] - begin[wrong]}."
             )
-        filled = self.work > 0
-        order = np.argsort(begin[filled], kind="stable")
-        edges = np.append(begin[filled][order], counts.sum())
-        ends = np.concatenate(([0], end[filled][order]))
-        if not np.array_equal(edges, ends):
-            wrong = int(np.flatnonzero(edges != ends)[0])
-            what = "nobody" if edges[wrong] > ends[wrong] else "two items"
-            place = min(edges[wrong], ends[wrong])
-            raise InputError(f"Entry {place} in visiting order is covered by {what}; it needs one item.")
+        _check_cover(begin + tile * counts.sum(), end + tile * counts.sum(), counts.sum() * tiles)
 
     def _check_cuts(self, counts: np.ndarray) -> None:
         filled = self.block_end > self.block_begin
@@ -289,6 +335,44 @@ class WorkPlan:
             raise InputError("An item's cut lies outside of the block that it cuts.")
 
 
-def block_counts(A: CSBMatrix, transpose: bool) -> np.ndarray:
-    """Return nonzeros of the blocks as int64[units, blocks along a unit]."""
-    return np.ascontiguousarray((A.T if transpose else A).block_nnz(), dtype=np.int64)
+def _check_cover(begin: np.ndarray, end: np.ndarray, total: int) -> None:
+    """Every position in [0, total) lies in one of the ranges."""
+    filled = end > begin
+    order = np.argsort(begin[filled], kind="stable")
+    edges = np.append(begin[filled][order], total)
+    ends = np.concatenate(([0], end[filled][order]))
+    if not np.array_equal(edges, ends):
+        wrong = int(np.flatnonzero(edges != ends)[0])
+        what = "nobody" if edges[wrong] > ends[wrong] else "two items"
+        place = min(edges[wrong], ends[wrong])
+        raise InputError(f"Entry {place} in visiting order is covered by {what}; it needs one item.")
+
+
+def block_counts(A: CSBMatrix, transpose: bool, unit_rows: int | None = None) -> np.ndarray:
+    """Return nonzeros of the blocks as int64[units, blocks along a unit].
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The matrix, or a transposed view of it.
+    transpose : bool
+        Count for the product with its transpose.
+    unit_rows : int, optional
+        Rows of a unit; by default those of a block. Units without a row of the matrix are left out.
+
+    Raises
+    ------
+    OptionError
+        If a block's rows are no multiple of `unit_rows`.
+    """
+    view = A.T if transpose else A
+    if unit_rows is None or unit_rows == view.block_shape[0]:
+        return np.ascontiguousarray(view.block_nnz(), dtype=np.int64)
+    if unit_rows < 1 or view.block_shape[0] % unit_rows:
+        raise OptionError(
+            f"unit_rows is {unit_rows}; it must divide the {view.block_shape[0]} rows of a block."
+        )
+    units, blocks = -(-view.shape[0] // unit_rows), view.grid[1]
+    rows, cols = view.coordinates()
+    key = rows // unit_rows * blocks + cols // view.block_shape[1]
+    return np.bincount(key, minlength=units * blocks).reshape(units, blocks).astype(np.int64, copy=False)

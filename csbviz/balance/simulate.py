@@ -39,7 +39,7 @@ class Timeline:
 
     @property
     def ctas(self) -> int:
-        """Number of CTAs, G: items x tiles."""
+        """Number of CTAs, G: items x tiles, or the items where each belongs to one tile."""
         return self.item.size
 
     @property
@@ -125,7 +125,8 @@ def simulate(
         Places for CTAs (multiprocessors x resident CTAs each). By default ``plan.workers``, the only
         choice for a static plan.
     tile_n_count : int, optional
-        Tiles of columns; CTAs = items x tiles. By default ``plan.tiles``. All tiles count as equally wide.
+        Tiles of columns; CTAs = items x tiles. By default ``plan.tiles``, the only choice for a plan whose
+        items belong to one tile each. All tiles count as equally wide.
     fastest : {"tile", "item"}
         What changes from one CTA to the next in launch order.
     fixed_cost : float
@@ -144,7 +145,9 @@ def simulate(
     tiles = plan.tiles if tile_n_count is None else int(tile_n_count)
     _validate(plan, workers, tiles, fastest, fixed_cost)
     items = np.arange(plan.items, dtype=np.int32)
-    if fastest == "tile" or plan.static:
+    if plan.tile is not None:
+        item, tile, tiles = items, plan.tile, 1
+    elif fastest == "tile" or plan.static:
         item, tile = np.repeat(items, tiles), np.tile(np.arange(tiles, dtype=np.int32), plan.items)
     else:
         item, tile = np.tile(items, tiles), np.repeat(np.arange(tiles, dtype=np.int32), plan.items)
@@ -165,6 +168,8 @@ def _validate(plan: WorkPlan, workers: int, tiles: int, fastest: str, fixed_cost
         raise OptionError(
             f"The plan deals its items to {plan.workers} workers and cannot be played on {workers}."
         )
+    if plan.tile is not None and tiles != plan.tiles:
+        raise OptionError(f"The plan cuts {plan.tiles} tiles of columns and cannot be played with {tiles}.")
     if fastest not in ("tile", "item"):
         raise OptionError(f"fastest is {fastest!r}; it must be 'tile' or 'item'.")
     if not 0 <= fixed_cost < float("inf"):

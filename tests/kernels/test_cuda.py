@@ -8,15 +8,19 @@ import pytest
 import csbviz.ops.cuda.baselines  # noqa: F401  (registers its kernels)
 from csbviz.balance import STRATEGIES
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
-from csbviz.ops.cuda.rows import prepare
+from csbviz.ops.cuda.rows import prepare_gather, prepare_simple
 from csbviz.ops.cuda.rows_launch import TUNABLES
 from csbviz.ops.registry import _KERNELS
-from tests.kernels.cuda_cases import CASES, NAMES, product
+from tests.kernels.cuda_cases import CASES, NAMES, Case, product
 
 pytestmark = pytest.mark.gpu
 
 OPS = ("A@B", "A.T@B")
-BASELINES = [kernel for kernel in _KERNELS.values() if kernel.device == "cuda" and kernel.format != "csb"]
+BASELINES = [
+    kernel
+    for kernel in _KERNELS.values()
+    if kernel.device == "cuda" and kernel.format != "csb" and kernel.dtypes[0] in ("float32", "float64")
+]
 
 
 def operands(A, op: str, n: int, dtype: str = "float32"):
@@ -26,6 +30,18 @@ def operands(A, op: str, n: int, dtype: str = "float32"):
     rows, inner = A.shape[::-1] if op == "A.T@B" else A.shape
     B = np.random.default_rng(n).standard_normal((inner, n)).astype(dtype)
     return B, cupy.asarray(B), cupy.full((rows, n), cupy.nan, dtype)
+
+
+WAYS = ("simple", "grid", "ticket")
+"""Version 1; version 2 with a CTA an item, or with CTAs that draw tickets (stream-K's have their shares)."""
+
+
+def prepare(A, op: str, n: int, way: str = "grid", balance: str = "auto", **params):
+    """Version 1 or version 2 made ready."""
+    if way == "simple":
+        return prepare_simple(A, op, n, balance=balance, **params)
+    execution = None if balance == "stream_k" else way
+    return prepare_gather(A, op, n, balance=balance, execution=execution, **params)
 
 
 def check(A, op: str, n: int, dtype: str = "float32", **params):
@@ -39,22 +55,23 @@ def check(A, op: str, n: int, dtype: str = "float32", **params):
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
-def test_any_shape_and_strategy(case, version, op):
+def test_any_shape_and_strategy(case, way, op):
     A = case.matrix()
     for strategy in STRATEGIES:
         for n in (1, 8, 33, 132):
-            check(A, op, n, version=version, balance=strategy)
+            check(A, op, n, way=way, balance=strategy)
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
-def test_float64(case, version, op):
+def test_float64(case, way, op):
     A = case.matrix("float64")
     for n in (1, 33, 64):
-        check(A, op, n, "float64", version=version, balance="equal_nnz")
+        for strategy in ("equal_nnz", "stream_k"):
+            check(A, op, n, "float64", way=way, balance=strategy)
 
 
 @pytest.mark.parametrize("lanes", TUNABLES["lanes"])
@@ -62,54 +79,190 @@ def test_float64(case, version, op):
 @pytest.mark.parametrize("window_rows", TUNABLES["window_rows"])
 def test_every_launch_shape(lanes, warps, window_rows):
     A = CASES[NAMES.index("heavy row and column")].matrix()
+    shape = {"lanes": lanes, "warps": warps, "window_rows": window_rows}
     for op in OPS:
         for n in (5, 196):
-            check(A, op, n, lanes=lanes, warps=warps, window_rows=window_rows)
+            for way, strategy in (("grid", "auto"), ("ticket", "equal_nnz"), ("grid", "stream_k")):
+                check(A, op, n, way=way, balance=strategy, **shape)
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_the_ctas_do_what_the_plan_says(strategy, version, op):
+def test_the_ctas_do_what_the_plan_says(strategy, way, op):
     import cupy
 
     A = CASES[NAMES.index("heavy row and column")].matrix()
-    prepared, _ = check(A, op, 300, version=version, balance=strategy, record=True)
-    plan, record = prepared.plan, prepared.run.record.get()
+    prepared, _ = check(A, op, 300, way=way, balance=strategy, record=True)
+    plan, record = prepared.plan, prepared.launch.record.get()
     assert plan.strategy == strategy
-    assert record.shape == (plan.tiles, plan.items, prepared.run.windows, 4)
-    processor, cta, entries, unit = np.moveaxis(record, -1, 0)
+    jobs = (plan.items,) if plan.tile is not None else (plan.tiles, plan.items)
+    windows = (prepared.launch.windows,) if way == "simple" else ()
+    assert record.shape == (*jobs, *windows, 8)
+    processor, cta, entries, unit, clock, clock_end, begin, end = np.moveaxis(record, -1, 0)
     count = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())["multiProcessorCount"]
-    assert processor.min() >= 0
-    assert processor.max() < count
+    assert 0 <= processor.min() <= processor.max() < count
     assert len(np.unique(processor)) > 1
-    assert np.array_equal(np.sort(cta.ravel()), np.arange(cta.size))
-    for tile in range(plan.tiles):
-        assert np.array_equal(entries[tile].sum(axis=-1), plan.work)
-        assert np.array_equal(unit[tile], np.broadcast_to(plan.unit[:, None], unit[tile].shape))
+    assert (clock_end > clock).all()
+    assert (end >= begin).all()
+    done = entries.sum(axis=-1) if windows else entries
+    assert np.array_equal(done, np.broadcast_to(plan.work, done.shape))
+    of_item = plan.unit[:, None] if windows else plan.unit
+    assert np.array_equal(unit, np.broadcast_to(of_item, unit.shape))
+    check_ctas(plan, prepared.params.get("execution", "grid"), cta, clock, clock_end)
+
+
+def check_ctas(plan, execution: str, cta, clock, clock_end) -> None:
+    """Who did which job: a CTA each; whoever was free; or the worker that the plan names."""
+    if execution == "grid":
+        assert np.array_equal(np.sort(cta.ravel()), np.arange(cta.size))
+    elif execution == "shares":
+        assert np.array_equal(cta, np.broadcast_to(plan.item_worker, cta.shape))
+    else:
+        in_order = cta.T.ravel()  # jobs are drawn item by item, and of an item tile by tile
+        drawn = min(cta.size, cta.max() + 1)
+        assert np.array_equal(in_order[:drawn], np.arange(drawn))  # the first job is the CTA's own
+    for one in np.unique(cta):  # a CTA does one thing at a time
+        start, end = np.sort(clock[cta == one]), np.sort(clock_end[cta == one])
+        assert (start[1:] >= end[:-1]).all()
+
+
+def test_few_ctas_draw_many_tickets():
+    """More jobs than CTAs fit: every CTA's first job is its own, the others are drawn, and none is lost."""
+    A = Case("long", (20_000, 64), 0.05, (8, 64)).matrix()
+    prepared, _ = check(A, "A@B", 300, way="ticket", balance="swizzle", warps=16, record=True)
+    record = prepared.launch.record.get()
+    assert prepared.launch.ctas < prepared.plan.jobs == record[..., 1].size
+    assert set(record[..., 1].ravel()) == set(range(prepared.launch.ctas))
+    for _ in range(2):  # the ticket was set back
+        prepared.launch.record.fill(-1)
+        _, on_device, out = operands(A, "A@B", 300)
+        prepared.run(on_device, out)
+        entries = prepared.launch.record.get()[..., 2]
+        assert (entries.sum(axis=0) == prepared.plan.work * prepared.plan.tiles).all()
 
 
 def test_the_strategies_really_differ():
-    """Heaviest first starts with another unit than in order; equal nonzeros writes partials."""
+    """Heaviest first starts with another unit than in order; cuts write partials; stream-K crosses tiles."""
     A = CASES[NAMES.index("heavy row and column")].matrix()
-    plans = {name: check(A, "A.T@B", 64, balance=name)[0].plan for name in STRATEGIES}
+    plans = {name: check(A, "A.T@B", 300, balance=name)[0].plan for name in STRATEGIES}
     assert not np.array_equal(plans["swizzle"].unit, plans["in_order"].unit)
     assert plans["equal_nnz"].slots > 0
+    assert plans["split_k"].slots > 0
+    assert plans["stream_k"].static
+    assert len(np.unique(plans["stream_k"].tile)) == plans["stream_k"].tiles > 1
 
 
 @pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("strategy", sorted(STRATEGIES))
-def test_two_runs_give_the_same_bits(strategy, op):
+def test_two_runs_give_the_same_bits(strategy, way, op):
+    """Also where whoever is free draws the next ticket, or comes last and adds."""
     import cupy
 
+    assert STRATEGIES[strategy].deterministic
     A = CASES[NAMES.index("dense: several batches a window")].matrix()
     _, on_device, out = operands(A, op, 64)
-    prepared = prepare(A, op, 64, balance=strategy)
+    prepared = prepare(A, op, 64, way, balance=strategy)
     first = prepared.run(on_device, out).copy()
-    for _ in range(3):
+    for _ in range(10):
         out.fill(cupy.nan)
         prepared.run(on_device, out)
         assert np.array_equal(out.get().view(np.int32), first.get().view(np.int32))
+
+
+@pytest.mark.parametrize("way", ["simple", "ticket", "stream_k"])
+def test_two_streams_at_once(way):
+    """Each stream has partial sums and a ticket of its own."""
+    import cupy
+
+    A = CASES[NAMES.index("dense: several batches a window")].matrix()
+    strategy = "stream_k" if way == "stream_k" else "equal_nnz"
+    prepared = prepare(A, "A@B", 300, "grid" if way == "stream_k" else way, balance=strategy)
+    assert prepared.launch.workspaces == 1
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(3)]
+    pairs = []
+    for seed in range(len(streams)):
+        B = cupy.random.RandomState(seed).standard_normal((A.shape[1], 300), dtype=cupy.float32)
+        pairs.append((B, cupy.full((A.shape[0], 300), cupy.nan, cupy.float32)))
+    cupy.cuda.Device().synchronize()
+    for _ in range(20):
+        for stream, (B, out) in zip(streams, pairs, strict=True):
+            with stream:
+                prepared.run(B, out)
+    cupy.cuda.Device().synchronize()
+    assert prepared.launch.workspaces == len(streams)
+    for B, out in pairs:
+        assert relative_error(out.get(), product(A, "A@B", B.get())) <= ERROR_BOUNDS["fp32"]
+
+
+@pytest.mark.parametrize("way", ["simple", "ticket", "stream_k"])
+def test_a_captured_graph_has_its_own_workspace(way):
+    import cupy
+
+    A = CASES[NAMES.index("heavy row and column")].matrix()
+    strategy = "stream_k" if way == "stream_k" else "equal_nnz"
+    prepared = prepare(A, "A@B", 300, "grid" if way == "stream_k" else way, balance=strategy)
+    B, on_device, out = operands(A, "A@B", 300)
+    other = cupy.full_like(out, cupy.nan)
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        prepared.run(on_device, other)
+        stream.begin_capture()
+        for _ in range(3):
+            prepared.run(on_device, out)
+        graph = stream.end_capture()
+        assert prepared.launch.workspaces == 2
+    elsewhere = cupy.cuda.Stream(non_blocking=True)
+    for _ in range(10):
+        graph.launch(elsewhere)
+        with stream:
+            prepared.run(on_device, other)
+    cupy.cuda.Device().synchronize()
+    for result in (out, other):
+        assert relative_error(result.get(), product(A, "A@B", B)) <= ERROR_BOUNDS["fp32"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_a_plan_takes_the_memory_that_it_states(strategy, way):
+    """CuPy's pool gives whole multiples of 512 bytes, to each array."""
+    import gc
+
+    import cupy
+
+    A = CASES[NAMES.index("heavy row and column")].matrix()
+    prepare(A, "A@B", 300, way, balance=strategy)  # the matrix is uploaded and kept, the kernels are loaded
+    gc.collect()
+    pool = cupy.get_default_memory_pool()
+    before = pool.used_bytes()
+    prepared = prepare(A, "A@B", 300, way, balance=strategy)
+    taken = pool.used_bytes() - before
+    matrix = prepared.bytes - sum(array.nbytes for array in prepared.launch._arrays.values())
+    stated = prepared.bytes - matrix + prepared.launch.workspace_bytes
+    arrays = len(prepared.launch._arrays) + 2
+    assert stated <= taken <= stated + 512 * arrays
+    indices = 2 if way == "simple" else 1
+    assert matrix == A.values.nbytes + A.blk_ptr.nbytes + indices * A.row_ind.nbytes
+
+
+def test_a_launch_takes_ten_microseconds():
+    """From Python, without waiting for the device."""
+    import time
+
+    import cupy
+
+    A = Case("small", (64, 64), 0.1, (64, 64)).matrix()
+    for strategy in ("swizzle", "equal_nnz"):
+        _, on_device, out = operands(A, "A@B", 64)
+        run = prepare(A, "A@B", 64, balance=strategy).run
+        run(on_device, out)
+        cupy.cuda.Device().synchronize()
+        start = time.perf_counter()
+        for _ in range(200):
+            run(on_device, out)
+        seconds = time.perf_counter() - start
+        cupy.cuda.Device().synchronize()
+        assert seconds / 200 < 10e-6
 
 
 def test_an_unaligned_operand():
@@ -124,8 +277,9 @@ def test_an_unaligned_operand():
     assert relative_error(out.get(), product(A, "A@B", B)) <= ERROR_BOUNDS["fp32"]
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_infinity_stays_where_it_belongs(version):
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", ["swizzle", "equal_nnz", "stream_k"])
+def test_infinity_stays_where_it_belongs(strategy, way):
     """Rows of C without an entry in a column of A do not see what that row of B holds."""
     import cupy
 
@@ -133,8 +287,32 @@ def test_infinity_stays_where_it_belongs(version):
     B, on_device, out = operands(A, "A@B", 40)
     on_device[1::3] = cupy.inf  # these columns of A are empty
     B[1::3] = 0
-    prepare(A, "A@B", 40, version=version).run(on_device, out)
+    prepare(A, "A@B", 40, way, balance=strategy).run(on_device, out)
     assert relative_error(out.get(), product(A, "A@B", B)) <= ERROR_BOUNDS["fp32"]
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("strategy", ["swizzle", "equal_nnz", "stream_k"])
+def test_special_values(strategy, way, op):
+    """NaN, Inf, subnormal numbers and 1e±30 come out as from a float32 product."""
+    A = CASES[NAMES.index("heavy row and column")].matrix()
+    B, on_device, out = operands(A, op, 64)
+    B[3, 0], B[5, 1], B[7, 2] = np.nan, np.inf, -np.inf
+    B[:, 3] = 1e30 * np.sign(B[:, 3])
+    B[:, 4] *= 1e-30
+    B[:, 5] = 1e-40  # subnormal
+    on_device.set(B)
+    prepare(A, op, 64, way, balance=strategy).run(on_device, out)
+    with np.errstate(invalid="ignore"):
+        expected = product(A, op, B)
+    found = out.get()
+    special = expected[:, :3]
+    assert np.array_equal(np.isnan(found[:, :3]), np.isnan(special))
+    assert np.array_equal(found[:, :3][np.isinf(special)], special[np.isinf(special)])
+    for column in (3, 4, *range(6, 64)):
+        assert relative_error(found[:, column], expected[:, column]) <= ERROR_BOUNDS["fp32"]
+    assert np.abs(found[:, 5] - expected[:, 5]).max() <= A.shape[0] * 2e-45  # each product is rounded
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -185,7 +363,9 @@ def test_arrays_on_the_gpu_go_through_the_front_door(kind, transpose):
     assert relative_error(result, product(A, op, B)) <= ERROR_BOUNDS["fp32"]
 
 
-@pytest.mark.parametrize("name", ["csb_cuda", "cusparse_csr_default", "cusparse_csr_alg3", "cublas_fp32"])
+@pytest.mark.parametrize(
+    "name", ["csb_gather", "csb_simple", "cusparse_csr_default", "cusparse_csr_alg3", "cublas_fp32"]
+)
 def test_timing(name):
     """Every kernel can be captured into a graph, and a sample is close to the next."""
     from csbviz.bench import gpu_timing

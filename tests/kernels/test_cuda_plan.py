@@ -7,51 +7,66 @@ import pytest
 
 from csbviz.balance import STRATEGIES, make_plan
 from csbviz.errors import OptionError
-from csbviz.ops.cuda.rows_launch import TUNABLES, Launch, choose_launch, predict_us
-from csbviz.ops.cuda.rows_plan import MAX_BATCH, build_cuda_plan
+from csbviz.ops.cuda.rows_launch import TUNABLES, Launch, choose_launch, plan_workers, predict_us
+from csbviz.ops.cuda.rows_plan import MAX_BATCH, build_gather_plan, build_simple_plan
 from tests.kernels.cuda_cases import CASES, NAMES, product
 
 OPS = ("A@B", "A.T@B")
 
 
-def run_batches(A, plan, arrays, window_rows, B):
-    """Version 2 step by step: stage from `source`, multiply by `row_ptr`, write, add the partials."""
+def run_batches(A, plan, arrays, B):
+    """Version 2 step by step: stage from `source`, multiply by `row_ptr`, write, add the partials.
+
+    Returns the product and how often each entry was multiplied for each tile of columns.
+    """
     view = A.T if plan.transpose else A
-    out_block, in_block = view.block_shape
-    units, blocks = view.grid
-    unit_stride, block_stride = (1, units) if view.transposed else (blocks, 1)
+    rows_a_unit, (out_block, in_block) = plan.unit_rows, view.block_shape
+    units_a_block = out_block // rows_a_unit
+    unit_stride, block_stride = (1, view.grid[0]) if view.transposed else (view.grid[1], 1)
     C = np.full((view.shape[0], B.shape[1]), np.nan)
-    partials = np.full((plan.slots, out_block, B.shape[1]), np.nan)
-    windows = out_block // window_rows
-    visited = np.zeros(A.nnz, dtype=int)
-    for unit, slot, first_batch, last_batch in arrays.items:
-        for window in range(windows):
-            low_row = window * window_rows
-            rows = range(low_row, min(low_row + window_rows, view.shape[0] - unit * out_block))
-            sums = {r: np.zeros(B.shape[1]) for r in rows}
-            for b in range(first_batch, last_batch):
-                starts = arrays.row_ptr[b].astype(int)
-                low, high = starts[low_row], starts[low_row + window_rows]
-                assert high - low <= arrays.capacity
-                first_block, first_entry, source_begin, bits = arrays.batches[b].tolist()
-                staged = []
-                for code in arrays.source[source_begin + low : source_begin + high].tolist():
-                    relative, offset = code >> bits, code & ((1 << bits) - 1)
-                    block = first_block + relative
-                    e = int(A.blk_ptr[unit * unit_stride + block * block_stride]) + offset
-                    e += first_entry if relative == 0 else 0
-                    staged.append((float(A.values[e]), block * in_block + int(view.col_ind[e])))
-                    visited[e] += 1
-                for r in rows:
-                    for value, k in staged[starts[r] - low : starts[r + 1] - low]:
-                        sums[r] += value * B[k]
+    partials = np.full((plan.slots, rows_a_unit, B.shape[1]), np.nan)
+    arrived = np.zeros((len(arrays.groups), plan.tiles), int)
+    visited = np.zeros((plan.tiles, A.nnz), dtype=int)
+
+    def run(item, tile):
+        unit, slot, first_batch, last_batch, group, own_tile, *_ = arrays.items[item].tolist()
+        assert first_batch < last_batch  # the kernel needs a batch to write the rows of an empty item
+        assert plan.tile is None or own_tile == tile
+        columns = slice(tile * plan.tile_n, (tile + 1) * plan.tile_n)
+        first_row = unit * rows_a_unit
+        rows = range(min(rows_a_unit, view.shape[0] - first_row))
+        target = C[first_row:] if slot < 0 else partials[slot]
+        target[: len(rows), columns] = 0
+        for b in range(first_batch, last_batch):
+            starts = arrays.row_ptr[b].tolist()
+            assert starts[-1] <= arrays.capacity
+            first_block, first_entry, source_begin, bits = arrays.batches[b].tolist()
+            staged = []
+            for code in arrays.source[source_begin : source_begin + starts[-1]].tolist():
+                relative, offset = code >> bits, code & ((1 << bits) - 1)
+                block = first_block + relative
+                e = int(A.blk_ptr[unit // units_a_block * unit_stride + block * block_stride]) + offset
+                e += first_entry if relative == 0 else 0
+                staged.append((float(A.values[e]), block * in_block + int(view.col_ind[e])))
+                visited[tile, e] += 1
             for r in rows:
-                target = C[unit * out_block :] if slot < 0 else partials[slot]
-                target[r] = sums[r]
-    for unit, first_slot, last_slot, _ in arrays.reduced:
-        rows = min(out_block, view.shape[0] - unit * out_block)
-        for slot in range(first_slot, last_slot):
-            C[unit * out_block :][:rows] += partials[slot][:rows]
+                for value, k in staged[starts[r] : starts[r + 1]]:
+                    target[r, columns] += value * B[k, columns]
+        if group < 0:
+            return
+        arrived[group, tile] += 1
+        group_unit, first_slot, last_slot, members = arrays.groups[group].tolist()
+        assert group_unit == unit
+        if arrived[group, tile] == members:
+            for k in range(first_slot, last_slot):
+                C[first_row : first_row + len(rows), columns] += partials[k, : len(rows), columns]
+
+    for job in range(plan.jobs):
+        if plan.tile is None:
+            run(job % plan.items, job // plan.items)
+        else:
+            run(job, int(plan.tile[job]))
+    assert (arrived == arrays.groups[:, 3:]).sum() == arrived.astype(bool).sum()  # all groups are complete
     return C, visited
 
 
@@ -62,73 +77,86 @@ def run_batches(A, plan, arrays, window_rows, B):
 def test_the_arrays_describe_the_product(case, op):
     A = case.matrix("float64")
     view = A.T if op == "A.T@B" else A
-    B = np.random.default_rng(7).standard_normal((view.shape[1], 2))
+    B = np.random.default_rng(7).standard_normal((view.shape[1], 5))
     for strategy in STRATEGIES:
-        plan = make_plan(A, strategy, view is not A, 7, 2, 2, assignment="dynamic")
-        window_rows, capacity = min(8, view.block_shape[0]), 50  # little room: items need several batches
-        arrays = build_cuda_plan(A, plan, window_rows, capacity)
-        C, visited = run_batches(A, plan, arrays, window_rows, B)
+        unit_rows = min(8, view.block_shape[0])
+        plan = make_plan(A, strategy, view is not A, 7, 5, 2, assignment="dynamic", unit_rows=unit_rows)
+        plan.check(A)
+        arrays = build_gather_plan(A, plan, 50)  # little room: items need several batches
+        C, visited = run_batches(A, plan, arrays, B)
         assert (visited == 1).all(), strategy
         np.testing.assert_allclose(C, product(A, op, B), rtol=1e-12, atol=1e-12, err_msg=strategy)
+        assert arrays.shares.size == (plan.workers + 1 if strategy == "stream_k" else 0)
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_large_items_are_cut_into_batches(op):
     A = CASES[NAMES.index("dense: several batches a window")].matrix()
     view = A.T if op == "A.T@B" else A
-    plan = make_plan(A, "in_order", view is not A, 7, 4, 4, assignment="dynamic")
-    window_rows, capacity = 8, 1000
-    arrays = build_cuda_plan(A, plan, window_rows, capacity)
+    plan = make_plan(A, "in_order", view is not A, 7, 4, 4, assignment="dynamic", unit_rows=8)
+    arrays = build_gather_plan(A, plan, 1000)
     sizes = arrays.row_ptr[:, -1].astype(int)
     assert sizes.sum() == A.nnz
-    assert sizes.max() <= MAX_BATCH
-    windows = np.diff(arrays.row_ptr[:, ::window_rows].astype(int), axis=1)
-    assert windows.max() == arrays.capacity <= capacity
-    assert (np.diff(arrays.items[:, 2:]) >= 1).all()
+    assert sizes.max() == arrays.capacity <= 1000
+    assert (np.diff(arrays.items[:, 2:4]) >= 1).all()
+    whole = make_plan(A, "in_order", view is not A, 7, 4, 4, assignment="dynamic", unit_rows=256)
+    assert build_gather_plan(A, whole, 10**6).capacity <= MAX_BATCH
 
 
 def test_a_plan_takes_two_bytes_an_entry():
     A = CASES[0].matrix()
-    plan = make_plan(A, "in_order", False, 7, 128, 32, assignment="dynamic")
-    arrays = build_cuda_plan(A, plan, 8, 4000)
+    plan = make_plan(A, "in_order", False, 7, 128, 32, assignment="dynamic", unit_rows=8)
+    arrays = build_gather_plan(A, plan, 4000)
     assert arrays.source.nbytes == 2 * A.nnz
-    assert arrays.nbytes - arrays.source.nbytes < 0.5 * A.nnz
+    assert arrays.nbytes - arrays.source.nbytes < 0.8 * A.nnz
+
+
+@pytest.mark.parametrize(("tiles", "orders"), [(4, 1), (16, 2), (13, 1)])
+def test_stream_k_keeps_few_row_orders(tiles, orders):
+    """Tiles that cut a unit alike share its row order."""
+    A = CASES[0].matrix()
+    launch = Launch(32, 16, 64, 128)
+    workers = plan_workers(launch, "stream_k", 128 * tiles, 132)
+    assert 0.95 * 264 <= workers <= 264
+    plan = make_plan(A, "stream_k", False, workers, 128 * tiles, 128, assignment="dynamic", unit_rows=64)
+    assert build_gather_plan(A, plan, 4000).source.size <= orders * A.nnz + A.nnz // 50
 
 
 def test_version_1_reads_the_items_as_they_are():
     A = CASES[NAMES.index("heavy row and column")].matrix()
-    plan = make_plan(A, "equal_nnz", True, 12, 32, 32, assignment="dynamic")
-    arrays = build_cuda_plan(A, plan)
-    assert arrays.source.size == arrays.row_ptr.size == 0
-    expected = np.column_stack((plan.block_begin, plan.block_end, plan.entry_begin, plan.entry_end))
-    filled = plan.work > 0
-    np.testing.assert_array_equal(arrays.batches[filled], expected[filled])
+    for strategy in ("equal_nnz", "stream_k"):
+        plan = make_plan(A, strategy, True, 12, 64, 32, assignment="dynamic")
+        arrays = build_simple_plan(A, plan)
+        assert arrays.source.size == arrays.row_ptr.size == 0
+        expected = np.column_stack((plan.block_begin, plan.block_end, plan.entry_begin, plan.entry_end))
+        filled = plan.work > 0
+        np.testing.assert_array_equal(arrays.batches[filled], expected[filled])
+        np.testing.assert_array_equal(arrays.groups[:, 3], plan.slot_tile[arrays.groups[:, 1]])
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 @pytest.mark.parametrize("n", [1, 3, 32, 196, 4096])
-@pytest.mark.parametrize("version", [1, 2])
-def test_a_launch_fits_its_kernel(case, n, version):
+def test_a_launch_fits_its_kernel(case, n):
     A = case.matrix()
     for transpose in (False, True):
         unit_rows = A.block_shape[1 if transpose else 0]
-        launch, strategy = choose_launch(A, transpose, n, 132, version=version)
+        launch, strategy = choose_launch(A, transpose, n, 132)
         assert strategy in STRATEGIES
         assert unit_rows % launch.window_rows == 0
-        assert launch.warps in ((1, 2, 3, 4) if version == 1 else TUNABLES["warps"])
-        assert launch.tile_n == (32 * launch.warps if version == 1 else 4 * launch.lanes)
+        assert launch.warps in TUNABLES["warps"]
+        assert launch.tile_n == 4 * launch.lanes
 
 
 def test_what_the_caller_sets_is_kept():
     A = CASES[0].matrix()
     launch, strategy = choose_launch(A, False, 128, 132, "in_order", lanes=16, warps=8, window_rows=32)
-    assert (launch, strategy) == (Launch(2, 16, 8, 32, 64), "in_order")
+    assert (launch, strategy) == (Launch(16, 8, 32, 64), "in_order")
 
 
 def test_the_cost_model_knows_what_matters():
     """Few rows and many columns of A: cutting units pays. Many units: it does not. One long row costs."""
     lengths = np.full((2, 64), 4000)
-    launch = Launch(2, 32, 16, 64, 128)
+    launch = Launch(32, 16, 64, 128)
     assert predict_us(lengths, launch, 128, 132, cut=True) < predict_us(lengths, launch, 128, 132, cut=False)
     lengths = np.full((500, 64), 40)
     assert predict_us(lengths, launch, 128, 132, cut=True) > predict_us(lengths, launch, 128, 132, cut=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
 __all__ = [
+    "CUTTING",
+    "EXECUTIONS",
     "LANES",
     "TUNABLES",
     "V1_ROWS",
@@ -22,6 +25,7 @@ __all__ = [
     "instantiations",
     "plan_workers",
     "predict_us",
+    "resident_ctas",
 ]
 
 LANES = (1, 8, 16, 32)
@@ -30,46 +34,54 @@ LANES = (1, 8, 16, 32)
 V1_ROWS = 32
 """Rows of a window in version 1; the same number as in the source."""
 
+EXECUTIONS = ("grid", "ticket")
+"""A CTA an item and tile, or CTAs that stay and draw tickets. Stream-K's CTAs stay with a share."""
+
 TUNABLES = {
-    "version": (1, 2),
     "lanes": LANES,
     "warps": (8, 16),
     "window_rows": (8, 16, 32, 64),
+    "execution": EXECUTIONS,
 }
-"""Parameters of the kernel and the values worth trying."""
+"""Parameters of version 2 and the values worth trying."""
+
+CUTTING = ("equal_nnz", "split_k", "stream_k")
+"""Strategies that make as many pieces as fill the device."""
+
+_THREADS_RESIDENT = 1024
+"""Threads that a multiprocessor holds of version 2, which takes up to 64 of its 65536 registers a thread."""
+
+_MOST_ORDERS = 4
+"""Most different ways in which stream-K may cut the same unit in different tiles; each needs a row order."""
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation of csb_spmm.cu that the launcher can ask for."""
     dtypes, indices, pointers = ("float32", "float64"), ("uint8", "uint16"), ("int32", "int64")
-    source = "csb_spmm.cu"
-    first = [Function(source, "csb_spmm_v1", a) for a in product(dtypes, indices, indices, pointers)]
-    second = [Function(source, "csb_spmm_v2", a) for a in product(dtypes, indices, pointers, LANES, (1, 4))]
-    return (*first, *second, *(Function(source, "csb_add_partials", (dtype,)) for dtype in dtypes))
-
-
-_THREADS_RESIDENT = 1024
-"""Threads that a multiprocessor holds of version 2, which takes up to 64 of its 65536 registers a thread."""
+    gathering = ("csb_spmm_v2", "csb_spmm_v2_persistent")
+    arguments = {
+        "csb_spmm_v1": product(dtypes, indices, indices, pointers),
+        "csb_add_partials": product(dtypes),
+        **{name: product(dtypes, indices, pointers, LANES, (1, 4)) for name in gathering},
+    }
+    return tuple(Function("csb_spmm.cu", name, a) for name, all_of in arguments.items() for a in all_of)
 
 
 class Launch(NamedTuple):
-    """Shape of a launch.
+    """Shape of a launch of version 2.
 
     Attributes
     ----------
-    version : int
-        1 or 2, the kernels of the source.
     lanes : int
-        Lanes that share a row (version 2).
+        Lanes that share a row.
     warps : int
         Warps of a CTA.
     window_rows : int
-        Output rows of a CTA, at most those of a block.
+        Output rows of an item, at most those of a block.
     tile_n : int
-        Columns of a CTA.
+        Columns of an item.
     """
 
-    version: int
     lanes: int
     warps: int
     window_rows: int
@@ -92,7 +104,7 @@ class Costs(NamedTuple):
     gather: float = 5.8  # a million entries read, once a tile
     traffic: float = 1.0  # a million entries times lanes, that is 16 MB of B through the L1 caches
     output: float = 2.2  # a million elements of C
-    second_phase: float = 3.2
+    fix_up: float = 1.0  # the last CTA of a unit waits for its arrival and adds
     partials: float = 2.2  # a million elements of partial sums
 
 
@@ -128,16 +140,12 @@ def choose_launch(
         if value is not None and value not in TUNABLES[name]:
             raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
     unit_rows = A.block_shape[1 if transpose else 0]
-    if wanted.get("version") == 1:
-        tile_n = min(128, max(32, -(-n // 32) * 32))
-        strategy = "swizzle" if balance == "auto" else balance
-        return Launch(1, 0, tile_n // 32, min(V1_ROWS, unit_rows), tile_n), strategy
     lengths = _row_lengths(A, transpose)
-    # Cutting a unit costs a second phase: cut only where it pays.
+    # Cutting a unit costs partial sums: cut only where it pays.
     strategies = ("swizzle", "equal_nnz") if balance == "auto" else (balance,)
     best = min(
         product(_candidates(n, unit_rows, wanted), strategies),
-        key=lambda pair: predict_us(lengths, pair[0], n, multiprocessors, cut=pair[1] == "equal_nnz"),
+        key=lambda pair: predict_us(lengths, pair[0], n, multiprocessors, cut=pair[1] in CUTTING),
     )
     return best
 
@@ -148,13 +156,13 @@ def _candidates(n: int, unit_rows: int, wanted: dict) -> list[Launch]:
     fitting = (
         (1,) if n <= 4 else [lanes for lanes in LANES if lanes > 1 and (lanes == 8 or 4 * lanes < 2 * n)]
     )
-    choices = {"lanes": fitting, "warps": TUNABLES["warps"], "window_rows": TUNABLES["window_rows"]}
+    choices = {"lanes": fitting} | {name: TUNABLES[name] for name in ("warps", "window_rows")}
     for name in choices:
         if wanted.get(name) is not None:
             choices[name] = (wanted[name],)
     windows = sorted({min(rows, unit_rows) for rows in choices["window_rows"]})
     return [
-        Launch(2, lanes, warps, rows, 4 * lanes)
+        Launch(lanes, warps, rows, 4 * lanes)
         for lanes, warps, rows in product(choices["lanes"], choices["warps"], windows)
     ]
 
@@ -170,9 +178,23 @@ def _row_lengths(A: CSBMatrix, transpose: bool) -> np.ndarray:
     return A.cache[key]
 
 
-def plan_workers(launch: Launch, unit_rows: int, multiprocessors: int) -> int:
-    """Items that fill the device twice: what a plan that cuts units is made for."""
-    return max(1, 2 * multiprocessors * launch.window_rows // unit_rows)
+def resident_ctas(launch: Launch, multiprocessors: int) -> int:
+    """CTAs of version 2 that the device holds at a time."""
+    return multiprocessors * max(1, _THREADS_RESIDENT // (32 * launch.warps))
+
+
+def plan_workers(launch: Launch, strategy: str, n: int, multiprocessors: int) -> int:
+    """Workers that a plan is made for.
+
+    Stream-K's are the CTAs that the device holds, or a few less: with P workers and T tiles a unit is cut in
+    T / gcd(P, T) ways, each of which costs two bytes an entry. Other plans are made for two CTAs a
+    multiprocessor.
+    """
+    if strategy != "stream_k":
+        return 2 * multiprocessors
+    most, tiles = resident_ctas(launch, multiprocessors), max(1, -(-n // launch.tile_n))
+    few = (p for p in range(most, 0, -1) if tiles // math.gcd(p, tiles) <= _MOST_ORDERS)
+    return next(few, most)
 
 
 def predict_us(lengths: np.ndarray, launch: Launch, n: int, multiprocessors: int, cut: bool) -> float:
@@ -189,32 +211,31 @@ def predict_us(lengths: np.ndarray, launch: Launch, n: int, multiprocessors: int
     multiprocessors : int
         Of the device.
     cut : bool
-        Whether units are cut into equal numbers of nonzeros, with a second phase.
+        Whether units are cut into as many pieces as fill the device.
 
     Notes
     -----
     The time is bound by three things that overlap in part, hence their cubic mean: the CTAs' average load,
     the heaviest CTA, and what all CTAs move through the caches.
     """
-    units, unit_rows = lengths.shape
     tiles = max(1, -(-n // launch.tile_n))
-    windows = lengths.reshape(units, unit_rows // launch.window_rows, launch.window_rows).astype(float)
-    entries, longest = windows.sum(axis=2), windows.max(axis=2, initial=0)
+    windows = lengths.reshape(-1, launch.window_rows).astype(float)
+    entries, longest = windows.sum(axis=1), windows.max(axis=1, initial=0)
     total, slots = float(entries.sum()), 0.0
-    pieces = np.ones(units)
+    pieces = np.ones(entries.size)
     if cut and total:
-        parts = -(-plan_workers(launch, unit_rows, multiprocessors) // tiles)
-        pieces = np.maximum(1.0, np.ceil(entries.sum(axis=1) * parts / total + 0.5))
-        slots = float(pieces.sum()) - units
-        entries, longest = entries / pieces[:, None], longest / pieces[:, None]
+        parts = -(-plan_workers(launch, "equal_nnz", n, multiprocessors) // tiles)
+        pieces = np.maximum(1.0, np.ceil(entries * parts / total + 0.5))
+        slots = float(pieces.sum()) - pieces.size
+        entries, longest = entries / pieces, longest / pieces
 
     c = _COSTS
-    resident = multiprocessors * max(1, _THREADS_RESIDENT // (32 * launch.warps))
+    resident = resident_ctas(launch, multiprocessors)
     rows = launch.window_rows / launch.warps
     steps = np.maximum(longest, entries / launch.warps) * launch.lanes / 32
     load = c.cta + c.row * rows + c.stage * entries / (32 * launch.warps) + c.step * steps
-    average = float((load * pieces[:, None]).sum()) * tiles / resident
+    average = float((load * pieces).sum()) * tiles / resident
     heaviest = float(load.max(initial=0.0))
-    moved = total * tiles * (c.gather + c.traffic * launch.lanes) + c.output * units * unit_rows * n
-    extra = c.second_phase + c.partials * slots * unit_rows * n / 1e6 if cut else 0.0
+    moved = total * tiles * (c.gather + c.traffic * launch.lanes) + c.output * lengths.size * n
+    extra = c.fix_up + c.partials * slots * launch.window_rows * n / 1e6 if cut else 0.0
     return c.launch + extra + (average**3 + heaviest**3 + (moved / 1e6) ** 3) ** (1 / 3)
