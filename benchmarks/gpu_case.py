@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from csbviz.bench.gpu_timing import time_cuda
+from csbviz.bench.gpu_timing import SAMPLE_US, time_cuda
 from csbviz.bench.verify import ERROR_BOUNDS
-from csbviz.errors import CSBVizError
+from csbviz.errors import CSBVizError, OptionError
 from csbviz.formats import CSBMatrix
 from csbviz.ops.devices import gpu_fault
 from csbviz.ops.registry import Kernel, availability, kernels
@@ -99,6 +99,7 @@ class Case:
         *,
         balance: str = "auto",
         seen: set | None = None,
+        sample_us: float = SAMPLE_US,
         **params,
     ) -> dict:
         """Verify, then time; a record for the JSON. Refusals and failures are records too.
@@ -121,7 +122,11 @@ class Case:
         if reason:
             return record | {"status": "refused", "message": reason}
         try:
-            return record | self._verify_and_time(kernel, mode, min_time, balance, params, seen)
+            return record | self._verify_and_time(kernel, mode, (min_time, sample_us), balance, params, seen)
+        except OptionError as error:
+            if seen is not None:  # a combination that the kernel does not offer
+                return record | {"status": "repeated"}
+            return record | {"status": "failed", "message": str(error), "params": params}
         except _FAILURES as error:
             fault = gpu_fault()
             if fault:
@@ -129,7 +134,7 @@ class Case:
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
             return record | {"status": "failed", "message": message, "params": params}
 
-    def _verify_and_time(self, kernel: Kernel, mode, min_time, balance, params, seen) -> dict:
+    def _verify_and_time(self, kernel: Kernel, mode, timing, balance, params, seen) -> dict:
         start = time.perf_counter()
         prepared = kernel.prepare(self.A, self.op, self.n, threads=1, balance=balance, **params)
         seconds = time.perf_counter() - start
@@ -147,7 +152,9 @@ class Case:
         error = self.error(prepared.run)
         if not error <= ERROR_BOUNDS[kernel.precision[self.A.dtype]]:
             return record | {"status": "wrong", "rel_error": str(error)}
-        samples = time_cuda(prepared.run, self.B, self.out, mode=mode, min_time=min_time)
+        samples = time_cuda(
+            prepared.run, self.B, self.out, mode=mode, min_time=timing[0], sample_us=timing[1]
+        )
         p25, median, p75 = (round(float(p), 3) for p in np.percentile(samples, (25, 50, 75)))
         return record | {
             "status": "ok",

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -185,7 +186,9 @@ class _Run:
                         continue
                     self._say("kernel", kernel.name)
                     for params in variants(kernel, A, op, n):
-                        record = case.measure(kernel, "warm", self._settings.min_time, seen=seen, **params)
+                        record = case.measure(
+                            kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
+                        )
                         if record["status"] != "repeated":
                             self._say("record", {"layer": self._index, "asked": params} | record)
 
@@ -202,6 +205,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--kernels", nargs="+", help="names of contenders (default: all)")
     parser.add_argument("--held-out", choices=("also", "only", "no"), default="also")
     parser.add_argument("--min-time", type=float, default=0.005, help="seconds of timing a contender")
+    parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no matrix is begun")
     parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
     parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")
     args = parser.parse_args()
@@ -234,30 +238,34 @@ def main() -> None:
         sys.exit(f"{args.dlmc} holds no .smtx files; name the folder of the collection with --dlmc.")
     when = datetime.now(UTC).isoformat(timespec="seconds")
     layers, records, device, lost = {}, [], {}, []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # what was measured by then is worth keeping
     try:
         for kind, value in in_worker(measure_layer, count, settings):
             if kind == "record":
                 records.append(value)
             elif kind == "layer":
                 layers[value[0]] = value[1]
+                if time.perf_counter() - start - compiled > args.budget:
+                    lost.append(f"the budget was spent before matrix {value[0]} of {count}")
+                    break
             elif kind == "device":
                 device = device or value
             elif kind == "note":
                 lost.append(value)
-                print(value, flush=True)
             else:
                 number, kernel = value
                 records = [record for record in records if record["layer"] != number]
                 lost.append(f"{kernel} ended its process at matrix {number}: left out from there on")
-                print(lost[-1], flush=True)
-    finally:  # what was measured before an interruption is worth keeping
-        header = {"when": when, "device": device, "mode": "warm", "numpy": np.__version__}
-        header |= {"seconds": round(time.perf_counter() - start - compiled, 1), "lost": lost}
-        numbers = sorted(layers)
-        place = {number: row for row, number in enumerate(numbers)}
-        records = [record | {"layer": place[record["layer"]]} for record in records]
-        if args.json:
-            gpu_data.write(args.json, header, [layers[number] for number in numbers], records)
+    except (SystemExit, KeyboardInterrupt):
+        lost.append("the run was interrupted")
+    header = {"when": when, "device": device, "mode": "warm", "numpy": np.__version__}
+    header |= {"seconds": round(time.perf_counter() - start - compiled, 1), "lost": lost}
+    numbers = sorted(layers)
+    place = {number: row for row, number in enumerate(numbers)}
+    records = [record | {"layer": place[record["layer"]]} for record in records]
+    if args.json:
+        gpu_data.write(args.json, header, [layers[number] for number in numbers], records)
+    print("\n".join(lost))
     print(json.dumps(device))
     for record in records:
         record.update(layers[numbers[record["layer"]]])

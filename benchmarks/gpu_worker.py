@@ -40,21 +40,20 @@ def in_worker(measure: Callable, count: int, *arguments) -> Iterator[tuple[str, 
         worker.start()
         theirs.close()
         kernel = ""
-        while True:
-            try:
-                if not mine.poll(_SILENCE_SECONDS):
-                    break
+        try:
+            while mine.poll(_SILENCE_SECONDS):
                 kind, value = mine.recv()
-            except EOFError:
-                break
-            if kind == "kernel":
-                kernel = value
-            elif kind == "index":
-                index = value
-            else:
-                yield kind, value
-        worker.kill()
-        worker.join()
+                if kind == "kernel":
+                    kernel = value
+                elif kind == "index":
+                    index = value
+                else:
+                    yield kind, value
+        except EOFError:
+            pass
+        finally:  # the caller may have had enough, too
+            worker.kill()
+            worker.join()
         if index < count:
             if kernel in skip or not kernel:
                 raise SystemExit(f"The worker ended at matrix {index} and no kernel explains it.")

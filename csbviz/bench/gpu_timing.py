@@ -14,19 +14,21 @@ import numpy as np
 
 from csbviz.errors import OptionError
 
-__all__ = ["clocks", "device_info", "release_memory", "time_cuda"]
+__all__ = ["SAMPLE_US", "clocks", "device_info", "release_memory", "time_cuda"]
 
-_SAMPLE_US = 300.0
+SAMPLE_US = 200.0
 """Length of a warm sample: long against the 0.5 µs resolution of events and the start of a replay."""
 
 _MAX_CALLS = 200
-_WARM_SAMPLES = (15, 200)
+_WARM_SAMPLES = (11, 200)
 _COLD_SAMPLES = (15, 100)
 _COLD_CALLS = 6
 """Cold calls of a replay: enough for the resolution of the clock."""
 
 
-def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.2) -> np.ndarray:
+def time_cuda(
+    run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.2, sample_us: float = SAMPLE_US
+) -> np.ndarray:
     """Microseconds a call, one number a sample.
 
     Parameters
@@ -40,7 +42,9 @@ def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.
         "cold": before each call something larger than the L2 cache is read; a sample is the mean over the
         calls of one graph replay, less what the reading takes alone.
     min_time : float
-        Seconds of device time to spend, within 15 to 200 samples (15 to 100 cold).
+        Seconds of device time to spend, within 11 to 200 samples (15 to 100 cold).
+    sample_us : float
+        Length of a warm sample in microseconds.
 
     Returns
     -------
@@ -66,7 +70,9 @@ def time_cuda(run: Callable, B, out, *, mode: str = "warm", min_time: float = 0.
             run(B, out)
         stream.synchronize()
         samples = (
-            _cold(run, B, out, stream, min_time) if mode == "cold" else _warm(run, B, out, stream, min_time)
+            _cold(run, B, out, stream, min_time)
+            if mode == "cold"
+            else _warm(run, B, out, stream, min_time, sample_us)
         )
         stream.synchronize()
     return samples
@@ -111,11 +117,11 @@ def _elapsed(launch: Callable[[], Any], stream) -> float:
     return cupy.cuda.get_elapsed_time(start, stop) * 1e3
 
 
-def _warm(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
-    probe = _capture(run, B, out, stream, 10)
+def _warm(run: Callable, B, out, stream, min_time: float, sample_us: float) -> np.ndarray:
+    probe = _capture(run, B, out, stream, 8)
     probe()
-    estimate = max(0.5, min(_elapsed(probe, stream) for _ in range(2)) / 10)
-    calls = int(min(_MAX_CALLS, max(1, round(_SAMPLE_US / estimate))))
+    estimate = max(0.5, _elapsed(probe, stream) / 8)
+    calls = int(min(_MAX_CALLS, max(1, round(sample_us / estimate))))
     replay = _capture(run, B, out, stream, calls)
     replay()
     least, most = _WARM_SAMPLES
