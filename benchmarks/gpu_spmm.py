@@ -11,6 +11,7 @@ A worker process measures; a kernel that breaks or hangs it is reported and left
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,10 @@ from csbviz.ops.registry import SPMM_OPS, SPMV_OPS
 
 PARTS = ("spmm", "classes", "transposed", "spmv", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
+
+
+MOST_VARIANTS = 50
+"""A sweep tries every setting of a kernel that names no candidates, unless there are more than these."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +191,10 @@ class _Run:
                     if kernel.format != "csb" or kernel.name.startswith("csb_cuda"):
                         continue
                     self._say("kernel", kernel.name)
-                    for params in variants(kernel, A, op, n):
+                    settings = variants(kernel, A, op, n)
+                    if kernel.candidates is None and prod(map(len, kernel.tunables.values())) > MOST_VARIANTS:
+                        settings = itertools.islice(settings, 1)  # its own choice
+                    for params in settings:
                         record = case.measure(
                             kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
                         )
