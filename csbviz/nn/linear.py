@@ -7,7 +7,7 @@ import torch
 
 from csbviz.errors import MatrixError, OptionError
 from csbviz.formats import CSBMatrix, choose_block_shape
-from csbviz.nn.product import layer_product
+from csbviz.nn.product import CSBWeights, layer_product
 from csbviz.nn.structure import TENSORS, Structure, structure_from_tensors
 
 __all__ = ["LAYOUTS", "CSBLinear"]
@@ -15,6 +15,9 @@ __all__ = ["LAYOUTS", "CSBLinear"]
 LAYOUTS = ("tokens_first", "features_first")
 """How activations lie in memory: (..., features) as PyTorch's layers have them, or (features, ...) as the
 kernels read them."""
+
+_ALIGNMENT = 16
+"""Bytes: CUDA kernels may read several values at once. PyTorch allocates so; slices need not be."""
 
 
 class CSBLinear(torch.nn.Module):
@@ -196,7 +199,7 @@ class CSBLinear(torch.nn.Module):
         rest = X.shape[1:] if first else X.shape[:-1]
         tokens = rest.numel()
         flat = X.reshape((features, tokens) if first else (tokens, features))
-        Y = layer_product(flat, self.values, self.bias, self.matrix, first)
+        Y = layer_product(flat, self.values, self.bias, CSBWeights(self.matrix), first)
         return Y.reshape((self.out_features, *rest) if first else (*rest, self.out_features))
 
     # ---- what it holds -------------------------------------------------------------------------------------
@@ -217,9 +220,8 @@ class CSBLinear(torch.nn.Module):
             raise OptionError(f"The layer lives on {values.device}; its kernels run on cpu and cuda.")
         if tuple(values.shape) != (needed,):
             raise MatrixError(f"The values have shape {tuple(values.shape)}; the structure has {needed}.")
-        if not values.is_contiguous():
-            with torch.no_grad():
-                values.data = values.contiguous()
+        if not values.is_contiguous() or (values.is_cuda and values.data_ptr() % _ALIGNMENT):
+            values.data = values.detach().clone(memory_format=torch.contiguous_format)
         self._matrix = self._structure.matrix(values)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -14,14 +14,43 @@ from csbviz.ops.threads import cpu_count
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["layer_product"]
+__all__ = ["CSBWeights", "Weights", "layer_product"]
+
+
+class Weights(Protocol):
+    """Weights W, M x K, as a layer multiplies them: row-major tensors with a column for each token."""
+
+    def product(self, B: torch.Tensor) -> torch.Tensor:
+        """W·B."""
+
+    def transposed_product(self, G: torch.Tensor) -> torch.Tensor:
+        """Wᵀ·G."""
+
+    def sampled_product(self, G: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        """G·Bᵀ at the stored positions: the gradient of the values."""
+
+
+class CSBWeights:
+    """The weights of a CSB matrix: all three products from its one copy."""
+
+    def __init__(self, matrix: CSBMatrix):
+        self._matrix = matrix
+
+    def product(self, B: torch.Tensor) -> torch.Tensor:
+        return _multiply(self._matrix, B)
+
+    def transposed_product(self, G: torch.Tensor) -> torch.Tensor:
+        return _multiply(self._matrix.T, G)
+
+    def sampled_product(self, G: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        return sddmm(self._matrix, G, B, threads=_threads())
 
 
 def layer_product(
     X: torch.Tensor,
     values: torch.Tensor,
     bias: torch.Tensor | None,
-    matrix: CSBMatrix,
+    weights: Weights,
     features_first: bool,
 ) -> torch.Tensor:
     """Y = X·Wᵀ + b, or Y = W·X + b with the features first, with gradients of X, the values and b.
@@ -31,10 +60,10 @@ def layer_product(
     X : torch.Tensor
         (tokens, K), or (K, tokens) with `features_first`; any strides.
     values : torch.Tensor
-        (nnz,): the stored values of `matrix`, in the same memory.
+        (nnz,): the stored values of the weights, in the same memory.
     bias : torch.Tensor or None
         (M,).
-    matrix : CSBMatrix
+    weights : Weights
         W, M x K.
     features_first : bool
         Whether X and Y have a row for each feature, which is what the kernels read and write; otherwise both
@@ -45,17 +74,17 @@ def layer_product(
     torch.Tensor
         (tokens, M) or (M, tokens), contiguous.
     """
-    return _LayerProduct.apply(X, values, bias, matrix, features_first)
+    return _LayerProduct.apply(X, values, bias, weights, features_first)
 
 
 class _LayerProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, X, values, bias, matrix, features_first):
+    def forward(ctx, X, values, bias, weights, features_first):
         columns = _row_major(X, features_first)
-        Y = _multiply(matrix, columns)
+        Y = weights.product(columns)
         if bias is not None:
             Y += bias[:, None]
-        ctx.matrix, ctx.features_first = matrix, features_first
+        ctx.weights, ctx.features_first = weights, features_first
         # The backward product reads the values again, where they lie: they must still be the same then.
         ctx.values = values.detach()
         ctx.version = values._version
@@ -72,11 +101,11 @@ class _LayerProduct(torch.autograd.Function):
                 "take the optimizer's step after the backward pass."
             )
         G = _row_major(gradient, ctx.features_first) if needs_x or needs_values else None
-        dX = _row_major(_multiply(ctx.matrix.T, G), ctx.features_first) if needs_x else None
+        dX = _row_major(ctx.weights.transposed_product(G), ctx.features_first) if needs_x else None
         dvalues = None
         if needs_values:
             (columns,) = ctx.saved_tensors
-            dvalues = sddmm(ctx.matrix, G, columns, threads=_threads())
+            dvalues = ctx.weights.sampled_product(G, columns)
         dbias = gradient.sum(1 if ctx.features_first else 0) if needs_bias else None
         return dX, dvalues, dbias, None, None
 

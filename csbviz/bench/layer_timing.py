@@ -1,0 +1,64 @@
+"""Timing of PyTorch's forward and backward passes on a GPU: replays of a CUDA graph that PyTorch captured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+__all__ = ["GraphTimer"]
+
+_SAMPLE_US = 300.0
+_MAX_CALLS = 100
+_LEAST_SAMPLES, _MOST_SAMPLES = 5, 100
+
+
+class GraphTimer:
+    """Microseconds a call of what was captured.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the call, ``make() -> run``. It is called on the stream that the capture is made on, so that a
+        forward pass that belongs to a timed backward pass runs there: autograd works on the stream of the
+        forward pass.
+    """
+
+    def __init__(self, make: Callable[[], Callable[[], object]]):
+        self._stream = torch.cuda.Stream()
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            self._run = make()
+            for _ in range(3):  # plans, compiles and fills the allocator's pools
+                self._run()
+            self._stream.synchronize()
+            probe = self._capture(5)
+            estimate = max(0.5, min(self._elapsed(probe) for _ in range(3)) / 5)
+            self._calls = int(min(_MAX_CALLS, max(1, round(_SAMPLE_US / estimate))))
+            self._estimate = estimate
+            self._graph = self._capture(self._calls)
+            self._elapsed(self._graph)
+
+    def _capture(self, calls: int) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            for _ in range(calls):
+                self._run()
+        return graph
+
+    def _elapsed(self, graph: torch.cuda.CUDAGraph) -> float:
+        """Microseconds of one replay."""
+        start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record(self._stream)
+        graph.replay()
+        stop.record(self._stream)
+        stop.synchronize()
+        return start.elapsed_time(stop) * 1e3
+
+    def __call__(self, seconds: float) -> np.ndarray:
+        """Samples of the mean over one replay, for so many seconds of device time."""
+        count = int(seconds * 1e6 / (self._calls * self._estimate))
+        count = min(_MOST_SAMPLES, max(_LEAST_SAMPLES, count))
+        with torch.cuda.stream(self._stream):
+            return np.array([self._elapsed(self._graph) / self._calls for _ in range(count)])
