@@ -30,7 +30,7 @@ from benchmarks.gpu_worker import compile_all, in_worker
 from csbviz.errors import CSBVizError
 from csbviz.ops.registry import SPMM_OPS, SPMV_OPS
 
-PARTS = ("spmm", "classes", "transposed", "spmv", "overhead")
+PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
@@ -167,7 +167,7 @@ class _Run:
         if "conversion" in self._skip:
             return
         self._say("kernel", "conversion")
-        for record in time_conversions(csr, A, self._settings.min_time):
+        for record in time_conversions(csr, A):
             self._say("record", {"layer": self._index} | record)
 
     def overhead(self, csr, A, dense) -> None:

@@ -132,6 +132,14 @@ def _vector(op: str) -> Callable:
     return ratio
 
 
+def _conversion(ours: str) -> Callable:
+    def ratio(cases: dict, key: Key) -> float | None:
+        csb, peer = cases[key].get(ours), cases[key].get("cusparse_csr2csc")
+        return csb / peer if csb and peer else None
+
+    return ratio
+
+
 TARGETS = ("0.7", "0.8", "0.9", "0.95", "0.98")
 
 
@@ -164,6 +172,14 @@ ROWS = (
     Comparison("A·x, fp32, cold", "cuSPARSE, best", _aims(1.3, 1.3, 1.3, 1.2, 1.2), _vector("A@x")),
     Comparison("Aᵀ·x, fp32, cold", "cuSPARSE, best", _aims(1.3, 1.3, 1.3, 1.2, 1.2), _vector("A.T@x")),
     Comparison("time of Aᵀ·x, cold", "A·x", _aims(1.2, 1.2, 1.2, 1.2, 1.2), _vector_ratio, most=True),
+    Comparison(
+        "time of CSR → CSB",
+        "cuSPARSE CSR → CSC",
+        _aims(2, 2, 2, 2, 2),
+        _conversion("csb_from_csr"),
+        most=True,
+    ),
+    Comparison("time of dense → CSB", "cuSPARSE CSR → CSC", {}, _conversion("csb_from_dense"), most=True),
 )
 
 
