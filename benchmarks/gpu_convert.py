@@ -1,4 +1,4 @@
-"""Conversion of a matrix that lies on a GPU: CSR or dense to CSB there, and cuSPARSE's CSR to CSC beside it."""
+"""Conversion of a matrix that lies on a GPU: CSR or dense to CSB there, and cuSPARSE's CSR to CSC."""
 
 from __future__ import annotations
 
