@@ -122,12 +122,10 @@ csb_mma_images(const typename Numbers<CLASS>::Value* __restrict__ B, int inner, 
             for (int i = 0; i < 4; i++) {
                 const float2 scale = *reinterpret_cast<const float2*>(scales + 8 * chunk + 2 * i);
                 const float a = x[h][2 * i] * scale.x, b = x[h][2 * i + 1] * scale.y;
-                const u16 ha = to_half(a), hb = to_half(b);
-                high[i] = ha | u32(hb) << 16;
-                if constexpr (N::split) {
-                    const u16 la = to_half((a - from_half(ha)) * N::low_scale);
-                    low[i] = la | u32(to_half((b - from_half(hb)) * N::low_scale)) << 16;
-                }
+                high[i] = to_halves(a, b);
+                if constexpr (N::split)
+                    low[i] = to_halves((a - from_half(u16(high[i]))) * N::low_scale,
+                                       (b - from_half(u16(high[i] >> 16))) * N::low_scale);
             }
             uint4* const out = image + 8 * row + (chunk ^ (row & 7));
             out[0] = make_uint4(high[0], high[1], high[2], high[3]);
@@ -157,50 +155,50 @@ csb_mma_images(const typename Numbers<CLASS>::Value* __restrict__ B, int inner, 
 template <typename T>
 struct Matrix {
     const T* values;
-    const unsigned char *row_ind, *col_ind;
-    const int* step_ptr;   // int[tiles_m + 1]
-    const int* steps;      // int[steps]: tile of the inner dimension
-    const int2* pieces;    // int2[steps][TILE_M / 64][blocks of a tile]: first entry and one past the last
-    const int* tiny_ptr;   // int[64-row units + 1]
-    const int4* tiny;      // {row in the unit, inner index, bits of the value, 0}
-    int row_shift, col_shift;  // binary logarithms of the sides of a stored block, 4 to 6
-    float scale;               // 2^s of A, classes 0 and 1
+    const u16* places;    // byte of each entry in the image of its tile, the same for both directions
+    const int* step_ptr;  // int[tiles_m + 1]
+    const int* steps;     // int[steps]: tile of the inner dimension
+    const int2* pieces;   // int2[steps][TILE_M / 64][blocks of a tile]: first entry and one past the last
+    const int* tiny_ptr;  // int[64-row units + 1]
+    const int4* tiny;     // {row in the unit, inner index, bits of the value, 0}
+    int blocks_shift;     // binary logarithm of the number of stored blocks in a 64 x 64 tile
+    float scale;          // 2^s of A, classes 0 and 1
 };
 
-// Entries of one piece, dealt to `stride` threads: this one's number first, first + stride, ...
-template <int CLASS>
+// COUNT entries of one piece that a thread puts into the image, `stride` apart.
+template <int CLASS, int COUNT>
 struct Entries {
-    typename Numbers<CLASS>::Value value[PREFETCH];
-    u32 row[PREFETCH], column[PREFETCH];
-    int first = 0, end = 0;
+    using N = Numbers<CLASS>;
+    typename N::Value value[COUNT];  // zero where there is none
+    u32 place[COUNT];
 
-    __device__ __forceinline__ void fetch(const Matrix<typename Numbers<CLASS>::Value>& A, int from, int stride) {
+    __device__ __forceinline__ void fetch(const Matrix<typename N::Value>& A, int first, int end, int stride) {
 #pragma unroll
-        for (int i = 0; i < PREFETCH; i++) {
-            const int e = from + i * stride;
+        for (int i = 0; i < COUNT; i++) {
+            const int e = first + i * stride;
             value[i] = 0;
-            if (e < end) {
-                value[i] = __ldg(A.values + e);
-                row[i] = __ldg(A.row_ind + e), column[i] = __ldg(A.col_ind + e);
-            }
+            if (e < end) value[i] = __ldg(A.values + e), place[i] = __ldg(A.places + e);
         }
     }
 
-    // Put the fetched entries into the image at `image`; `corner` is where the piece's block begins in it.
-    __device__ __forceinline__ void put(u32 image, u32 corner_row, u32 corner_column, float scale) const {
-        using N = Numbers<CLASS>;
+    __device__ __forceinline__ void put(u32 image, float scale) const {
 #pragma unroll
-        for (int i = 0; i < PREFETCH; i++) {
-            const u32 at = image + place(corner_row + row[i], corner_column + column[i]);
+        for (int i = 0; i < COUNT; i += 2) {
+            const u32 at[2] = {image + place[i], image + place[i + 1]};
             if constexpr (N::scaled) {
-                const float x = value[i] * scale;
-                if (fabsf(x) >= N::least_a) {  // not for absent entries, whose value is zero
-                    const u16 high = to_half(x);
-                    store_shared(at, high);
-                    if constexpr (N::split) store_shared(at + IMAGE_BYTES, to_half(x - from_half(high)));
+                const float x = value[i] * scale, y = value[i + 1] * scale;
+                const u32 high = to_halves(x, y);
+                const bool has_x = fabsf(x) >= N::least_a, has_y = fabsf(y) >= N::least_a;
+                if (has_x) store_shared(at[0], u16(high));
+                if (has_y) store_shared(at[1], u16(high >> 16));
+                if constexpr (N::split) {
+                    const u32 low = to_halves(x - from_half(u16(high)), y - from_half(u16(high >> 16)));
+                    if (has_x) store_shared(at[0] + IMAGE_BYTES, u16(low));
+                    if (has_y) store_shared(at[1] + IMAGE_BYTES, u16(low >> 16));
                 }
             } else {
-                if (value[i]) store_shared(at, value[i]);
+                if (value[i]) store_shared(at[0], value[i]);
+                if (value[i + 1]) store_shared(at[1], value[i + 1]);
             }
         }
     }
@@ -341,9 +339,9 @@ struct Product : Shape<CLASS, TILE_M, TILE_N> {
 // partials    float4[tiles][splits][sums of a tile / 4], tickets int[tiles], all zero between launches
 template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N, int STAGES>
 __global__ void __launch_bounds__(Shape<CLASS, TILE_M, TILE_N>::THREADS, TILE_M * TILE_N == 64 * 64 ? 4 : 1)
-csb_mma(const typename Numbers<CLASS>::Value* values, const unsigned char* row_ind, const unsigned char* col_ind,
-        const int* step_ptr, const int* steps, const int2* pieces, const int* tiny_ptr, const int4* tiny_entries,
-        int row_shift, int col_shift, float scale_a, const uint4* __restrict__ images, const float* __restrict__ factors,
+csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const int* step_ptr, const int* steps,
+        const int2* pieces, const int* tiny_ptr, const int4* tiny_entries, int blocks_shift, float scale_a,
+        const uint4* __restrict__ images, const float* __restrict__ factors,
         const int* __restrict__ flags, int tiles_m, int image_tiles, int splits, int out_rows, int n, int pairs,
         const typename Numbers<CLASS>::Value* __restrict__ B, typename Numbers<CLASS>::Value* __restrict__ C,
         float4* __restrict__ partials, int* __restrict__ tickets) {
@@ -351,20 +349,16 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const unsigned char* row_i
     using N = Numbers<CLASS>;
     static_assert(STAGES == 1 || STAGES == 2, "one block at a time, or the next one while this one is multiplied");
     extern __shared__ __align__(128) unsigned char shared[];
-    const Matrix<typename N::Value> A{values, row_ind, col_ind, step_ptr, steps, pieces, tiny_ptr, tiny_entries,
-                                      row_shift, col_shift, scale_a};
+    const Matrix<typename N::Value> A{values,   places,       step_ptr,     steps,  pieces,
+                                      tiny_ptr, tiny_entries, blocks_shift, scale_a};
     const int thread = threadIdx.x;
     const int m_tile = blockIdx.x % tiles_m, split = blockIdx.x / tiles_m % splits;
     const int n_tile = blockIdx.x / tiles_m / splits, column_0 = n_tile * TILE_N;
 
     // The thread's share of decoding: the pieces of a step are dealt to groups of threads.
-    const int columns_shift = 6 - A.col_shift, blocks_shift = 6 - A.row_shift + columns_shift;
-    const int groups = P::UNITS << blocks_shift, stride = P::THREADS / groups;
-    const int group = thread / stride, block = group & ((1 << blocks_shift) - 1);
-    const u32 corner_row = block >> columns_shift << A.row_shift;
-    const u32 corner_column = (block & ((1 << columns_shift) - 1)) << A.col_shift;
+    const int groups = P::UNITS << A.blocks_shift, stride = P::THREADS / groups, group = thread / stride;
     const u32 stage_0 = shared_address(shared);
-    const u32 own_image = (group >> blocks_shift) * P::PARTS * IMAGE_BYTES;
+    const u32 own_image = (group >> A.blocks_shift) * P::PARTS * IMAGE_BYTES;
 
     const int list = A.step_ptr[m_tile], length = A.step_ptr[m_tile + 1] - list;
     const int first = list + int((long long)length * split / splits);
@@ -396,24 +390,22 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const unsigned char* row_i
             flag |= __ldcg(flags + size_t(k_tile) * image_tiles + n_tile * P::COLUMNS + c);
         return flag;
     };
-    const auto put_rest = [&](const Entries<CLASS>& entries, u32 image) {  // beyond those fetched beforehand
-        for (int e = entries.first + PREFETCH * stride; e < entries.end; e += PREFETCH * stride) {
-            Entries<CLASS> more;
-            more.end = entries.end;
-            more.fetch(A, e, stride);
-            more.put(image, corner_row, corner_column, A.scale);
-        }
-    };
 
     P product;
-    Entries<CLASS> entries;
+    Entries<CLASS, PREFETCH> entries;  // of the next step, fetched while this one is multiplied
+    int rest = 0, end = 0;             // where the thread's other entries of that piece begin, and the piece's end
     const auto fetch = [&](int2 piece) {
-        entries.first = piece.x + thread % stride, entries.end = piece.y;
-        entries.fetch(A, entries.first, stride);
+        rest = piece.x + thread % stride, end = piece.y;
+        entries.fetch(A, rest, end, stride);
+        rest += PREFETCH * stride;
     };
     const auto put = [&](u32 stage) {
-        entries.put(stage + own_image, corner_row, corner_column, A.scale);
-        put_rest(entries, stage + own_image);
+        entries.put(stage + own_image, A.scale);
+        for (; rest < end; rest += 4 * stride) {
+            Entries<CLASS, 4> more;
+            more.fetch(A, rest, end, stride);
+            more.put(stage + own_image, A.scale);
+        }
     };
     const auto promote = [&](u32 stage) {
         if constexpr (N::scaled)
@@ -511,14 +503,12 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const unsigned char* row_i
         for (int step = first; any_flag && step < last; step++) {
             const int k = __ldg(A.steps + step);
             if (!flagged(k)) continue;
-            for (int b = 0; b < 1 << blocks_shift; b++) {
-                const int2 at = __ldg(A.pieces + size_t(step) * groups + (unit << blocks_shift) + b);
-                const int low_row = b >> columns_shift << A.row_shift;
-                const int low_column = (b & ((1 << columns_shift) - 1)) << A.col_shift;
+            for (int b = 0; b < 1 << A.blocks_shift; b++) {
+                const int2 at = __ldg(A.pieces + size_t(step) * groups + (unit << A.blocks_shift) + b);
                 for (int e = at.x; e < at.y; e++) {
-                    const int row = low_row + __ldg(A.row_ind + e), col = low_column + __ldg(A.col_ind + e);
-                    add(TRANSPOSED ? col : row, 64 * k + (TRANSPOSED ? row : col),
-                        as_float<CLASS>(__ldg(A.values + e)));
+                    const int place = __ldg(A.places + e), row = place / 128;
+                    const int col = (place / 16 % 8 ^ row % 8) * 8 + place / 2 % 8;
+                    add(TRANSPOSED ? col : row, 64 * k + (TRANSPOSED ? row : col), as_float<CLASS>(__ldg(A.values + e)));
                 }
             }
         }

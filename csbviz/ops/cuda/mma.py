@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from csbviz.formats import dtypes
 from csbviz.ops.cuda import launch as launches
 from csbviz.ops.cuda.driver import obstacle
 from csbviz.ops.cuda.mma_launch import (
+    IMAGE_BYTES,
     SOURCE,
     TUNABLES,
     Launch,
@@ -19,8 +19,10 @@ from csbviz.ops.cuda.mma_launch import (
     product_function,
     shared_bytes,
 )
-from csbviz.ops.cuda.mma_plan import TILE, build_steps, list_tiny, value_range
+from csbviz.ops.cuda.mma_plan import TILE, build_steps, entry_places, list_tiny, value_range
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.storage import device_arrays
+from csbviz.ops.cuda.workspace import PerStream, new_array
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = ["MIN_CAPABILITY", "MmaProduct", "accepts", "prepare"]
 MIN_CAPABILITY = (7, 5)
 
 _SIDES = (16, 32, 64)
+_SCALED = ("fp32", "tf32")  # classes of float32 values
 _TINY_SHARE = 1e-3
 """Most entries, of all, that may be added one by one because they are too small for the images."""
 
@@ -64,6 +67,8 @@ def accepts(A: CSBMatrix, op: str, n: int, precision: str = "fp32") -> str | Non
         return obstacle((8, 0))
     if A.dtype != "float32":
         return None
+    if A.cache.get("values_change"):
+        return "its values may change from call to call, but their range must be known beforehand."
     found = value_range(A)
     if not found.finite:
         return "its values are not all finite, and float16 halves cannot tell Inf from large."
@@ -77,6 +82,14 @@ def accepts(A: CSBMatrix, op: str, n: int, precision: str = "fp32") -> str | Non
     return None
 
 
+class _Bound(NamedTuple):
+    """The launches with a workspace of their own, which is kept as long as they are."""
+
+    images: dict[bool, Any]  # by whether rows of B begin on 16-byte boundaries
+    products: dict[bool, Any]  # by whether neighbours in a row of C may be stored at once
+    workspace: tuple
+
+
 class MmaProduct:
     """A product made ready: device arrays, the two launches, and the call.
 
@@ -87,7 +100,8 @@ class MmaProduct:
     bytes : int
         Bytes that a call reads besides B.
     workspace_bytes : int
-        Bytes for the images of B and for partial sums.
+        Bytes for the images of B and for partial sums; there is one workspace for each stream and captured
+        graph.
     """
 
     def __init__(
@@ -99,113 +113,87 @@ class MmaProduct:
         self.shape, self._n, self._precision = shape, n, precision
         view = A.T if transpose else A
         self._rows, self._inner = view.shape
-        self._bits = 4 if A.dtype == "float32" else 2
-        matrix = _upload_matrix(A, device.id)
-        plan = build_steps(A, transpose, shape.tile_m)
-        arrays = [cupy.asarray(_never_empty(array)) for array in plan]
-        exponent, tiny = 0, (np.zeros(1, np.int32), np.zeros((1, 4), np.int32))
-        if precision in ("fp32", "tf32"):
-            exponent, tiny = value_range(A).exponent, list_tiny(A, transpose, precision)
-        arrays += [cupy.asarray(array) for array in tiny]
-        self.bytes = sum(matrix[name].nbytes for name in ("values", "row_ind", "col_ind"))
-        self.bytes += plan.nbytes + sum(array.nbytes for array in tiny)
-        tiles_m, tiles_n = max(1, -(-self._rows // shape.tile_m)), -(-n // shape.tile_n)
-        self._k_tiles, self._image_tiles = -(-self._inner // TILE), tiles_n * shape.tile_n // TILE
-        self._allocate(tiles_m * tiles_n)
-        sides = [np.int32(side.bit_length() - 1) for side in A.block_shape]
-        self._matrix = (
-            *(matrix[name] for name in ("values", "row_ind", "col_ind")),
-            *arrays,
-            *sides,
-            np.float32(2.0**exponent),
-        )
-        self._counts = tuple(map(np.int32, (tiles_m, self._image_tiles, shape.splits, self._rows, n)))
-        self._grid = (tiles_m * tiles_n * shape.splits,)
+        self._item = 4 if precision in _SCALED else 2  # bytes of a value
+        matrix = device_arrays(A, device.id)["values"], _device_places(A, device.id)
+        plan = [*build_steps(A, transpose, shape.tile_m)]
+        exponent = 0
+        if precision in _SCALED:
+            exponent = value_range(A).exponent
+            plan += list_tiny(A, transpose, precision)
+        else:
+            plan += [np.zeros(1, np.int32), np.zeros((1, 4), np.int32)]
+        self.bytes = sum(array.nbytes for array in (*matrix, *plan))
+        plan = [cupy.asarray(array if array.size else np.zeros(4, array.dtype)) for array in plan]
+        blocks = (TILE // A.block_shape[0]) * (TILE // A.block_shape[1])
+        self._matrix = (*matrix, *plan, np.int32(blocks.bit_length() - 1), np.float32(2.0**exponent))
         self._exponent = np.int32(exponent)
+        self._tiles = max(1, -(-self._rows // shape.tile_m)), -(-n // shape.tile_n)
+        self._k_tiles, self._image_tiles = -(-self._inner // TILE), self._tiles[1] * shape.tile_n // TILE
         # Only code for compute capability 9.0 waits for the images itself.
         self._overlap = device.capability >= (9, 0) and target is None and self._k_tiles > 0
         self._images_kernel = get_kernel(images_function(precision), target)
         self._kernel = get_kernel(product_function(precision, transpose, shape), target)
-        self._images_launches = {flag: self._images_launch(flag) for flag in (False, True)}
-        self._launches = {flag: self._product_launch(flag) for flag in (False, True)}
-        self.run = launches.run_with(self.launch)
+        first = self._bind()
+        self.workspace_bytes = sum(array.nbytes for array in first.workspace)
+        self._per_stream = PerStream(first)
 
-    def _allocate(self, tiles: int) -> None:
-        import cupy
-
-        parts = 2 if self._precision == "fp32" else 1
-        count = max(1, self._k_tiles * self._image_tiles)
-        self._images = cupy.empty(count * parts * 8192, np.uint8)
-        self._factors = cupy.empty(count * 64 if self._precision in ("fp32", "tf32") else 1, np.float32)
-        self._flags = cupy.zeros(count, np.int32)
+    def _bind(self) -> _Bound:
+        """Launches with a workspace of their own."""
+        parts, scaled = (2 if self._precision == "fp32" else 1), self._precision in _SCALED
+        count, tiles = max(1, self._k_tiles * self._image_tiles), self._tiles[0] * self._tiles[1]
         cut = self.shape.splits > 1
-        elements = tiles * self.shape.splits * self.shape.tile_m * self.shape.tile_n
-        self._partials = cupy.empty(elements if cut else 1, np.float32)
-        self._tickets = cupy.zeros(tiles if cut else 1, np.int32)
-        buffers = (self._images, self._factors, self._flags, self._partials, self._tickets)
-        self.workspace_bytes = sum(buffer.nbytes for buffer in buffers)
+        sums = tiles * self.shape.splits * self.shape.tile_m * self.shape.tile_n
+        images = (
+            new_array(count * parts * IMAGE_BYTES, "uint8"),
+            new_array(count * TILE if scaled else 1, "float32"),
+            new_array(count, "int32"),
+        )
+        partials = (
+            new_array(sums if cut else 1, "float32"),
+            new_array(tiles if cut else 1, "int32", zeroed=True),
+        )
+        both = (False, True)
+        return _Bound(
+            {vector: self._images_launch(vector, images) for vector in both},
+            {pairs: self._product_launch(pairs, images, partials) for pairs in both},
+            (*images, *partials),
+        )
 
-    def _images_launch(self, vector: bool):
+    def _images_launch(self, vector: bool, images: tuple):
         if not self._k_tiles:
             return None
-        arguments = (
-            launches.B,
-            *map(np.int32, (self._inner, self._n, vector)),
-            self._exponent,
-            np.int32(self._image_tiles),
-            self._images,
-            self._factors,
-            self._flags,
-        )
-        return launches.LaunchPlan(
-            self._images_kernel, (self._k_tiles * self._image_tiles,), (256,), 0, arguments
-        )
+        sizes = map(np.int32, (self._inner, self._n, vector))
+        arguments = (launches.B, *sizes, self._exponent, np.int32(self._image_tiles), *images)
+        grid = (self._k_tiles * self._image_tiles,)
+        return launches.LaunchPlan(self._images_kernel, grid, (256,), 0, arguments)
 
-    def _product_launch(self, pairs: bool):
-        arguments = (
-            *self._matrix,
-            self._images,
-            self._factors,
-            self._flags,
-            *self._counts,
-            np.int32(pairs),
-            launches.B,
-            launches.C,
-            self._partials,
-            self._tickets,
-        )
+    def _product_launch(self, pairs: bool, images: tuple, partials: tuple):
+        sizes = (self._tiles[0], self._image_tiles, self.shape.splits, self._rows, self._n, pairs)
+        arguments = (*self._matrix, *images, *map(np.int32, sizes), launches.B, launches.C, *partials)
+        grid = (self._tiles[0] * self._tiles[1] * self.shape.splits,)
         shared = shared_bytes(self._precision, self.shape)
         return launches.LaunchPlan(
-            self._kernel, self._grid, (self.shape.threads,), shared, arguments, programmatic=self._overlap
+            self._kernel, grid, (self.shape.threads,), shared, arguments, programmatic=self._overlap
         )
 
-    def launch(self, stream: int, b: int, c: int) -> None:
-        """Write the product to address `c`, on a stream; `b` and `c` are contiguous, of any alignment."""
+    def __call__(self, stream: int, b: int, c: int) -> None:
+        """Launch on a stream; b and c are the addresses of B and of the result, both row-major."""
         if self._rows == 0 or self._n == 0:
             return
-        row_bytes = self._n * self._bits
-        images = self._images_launches[row_bytes % 16 == 0 and b % 16 == 0]
+        bound = self._per_stream.get(stream, self._bind)
+        images = bound.images[self._n * self._item % 16 == 0 and b % 16 == 0]
         if images is not None:
             images(stream, b, c)
-        self._launches[self._n % 2 == 0 and c % (2 * self._bits) == 0](stream, b, c)
+        bound.products[self._n % 2 == 0 and c % (2 * self._item) == 0](stream, b, c)
 
 
-def _never_empty(array: np.ndarray) -> np.ndarray:
-    """The array, or one element in its place: an empty device array has no address."""
-    return array if array.size else np.zeros(4, array.dtype)
-
-
-def _upload_matrix(A: CSBMatrix, device: int) -> dict:
-    """The stored arrays on the device, kept with the matrix; 16-bit values as their bits."""
+def _device_places(A: CSBMatrix, device: int):
+    """Where the entries belong in their images, on the device, kept with the matrix for both directions."""
     import cupy
 
-    key = ("csb_cuda", device)
+    key = ("mma_places", device)
     if key not in A.cache:
-        values = A.values if A.dtype == "float32" else dtypes.bits_of(A.values)
-        arrays = {"values": values, "row_ind": A.row_ind, "col_ind": A.col_ind, "blk_ptr": A.blk_ptr}
-        A.cache[key] = {
-            name: cupy.asarray(_never_empty(np.ascontiguousarray(array))) for name, array in arrays.items()
-        }
+        A.cache[key] = cupy.asarray(entry_places(A))
     return A.cache[key]
 
 
@@ -264,7 +252,8 @@ def prepare(
     shape = choose_launch(rows, mean, n, precision, current_device(), tile=tile, stages=stages, splits=splits)
     product = MmaProduct(A, transpose, n, precision, shape, target)
     params = {"tile": f"{shape.tile_m}x{shape.tile_n}", "stages": shape.stages, "splits": shape.splits}
-    return Prepared(product.run, product.bytes, params=params, launch=product.launch)
+    params["workspace_bytes"] = product.workspace_bytes
+    return Prepared(launches.run_with(product), product.bytes, params=params, launch=product)
 
 
 def _register(name: str, title: str, precision: dict[str, str], summary: str) -> None:

@@ -10,6 +10,7 @@ from csbviz.ops.cuda.module import DeviceLimits, Function
 
 __all__ = [
     "CLASSES",
+    "IMAGE_BYTES",
     "SOURCE",
     "TILES",
     "TUNABLES",
@@ -36,7 +37,8 @@ TUNABLES = {
 }
 """Parameters of the kernel and the values worth trying."""
 
-_IMAGE_BYTES = 8192
+IMAGE_BYTES = 8192
+"""Bytes of a 64 x 64 image of 16-bit numbers."""
 
 
 class Launch(NamedTuple):
@@ -87,7 +89,7 @@ def instantiations() -> tuple[Function, ...]:
 def shared_bytes(precision: str, launch: Launch) -> int:
     """Dynamic shared memory of a CTA."""
     parts = 2 if precision == "fp32" else 1
-    images = (launch.tile_m + launch.tile_n) // 64 * parts * _IMAGE_BYTES
+    images = (launch.tile_m + launch.tile_n) // 64 * parts * IMAGE_BYTES
     factors = 4 * launch.tile_n if precision in ("fp32", "tf32") else 0
     sums = 64 * (launch.tile_n + 8) * 4
     return max(launch.stages * (images + factors), sums)
@@ -145,5 +147,5 @@ def predict_us(
     busy = min(resident, -(-ctas // device.multiprocessors))
     step = 0.35 * area * max(1, busy * 0.7) + 0.25
     steps_each = -(-steps // launch.splits)
-    second = 0.0 if launch.splits == 1 else 1.2 + 0.06 * launch.splits * area
+    second = 0.0 if launch.splits == 1 else 1.2 + launch.splits * rows * n * 8 / 2.5e6
     return waves * (steps_each * step + 1.0) + second

@@ -14,7 +14,7 @@ from csbviz.formats import dtypes
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["LEAST_A", "TILE", "Range", "Steps", "build_steps", "list_tiny", "value_range"]
+__all__ = ["LEAST_A", "TILE", "Range", "Steps", "build_steps", "entry_places", "list_tiny", "value_range"]
 
 TILE = 64
 """Rows and columns of a tile of the stored matrix that becomes one image."""
@@ -85,6 +85,24 @@ def build_steps(A: CSBMatrix, transpose: bool, tile_m: int) -> Steps:
     return Steps(step_ptr, steps, np.ascontiguousarray(tiles[filled]))
 
 
+def entry_places(A: CSBMatrix) -> np.ndarray:
+    """Where each entry belongs in the image of its 64 x 64 tile: uint16[nnz], bytes from its beginning.
+
+    Row r of a tile is 128 bytes of 16-bit numbers; its 16-byte chunks change places by the row's number, so
+    that neither the rows nor the columns of chunks of an image share memory banks.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix; the sides of its blocks divide 64.
+    """
+    if A.block_shape == (TILE, TILE):
+        row, column = A.row_ind.astype(np.uint16), A.col_ind.astype(np.uint16)
+    else:
+        row, column = ((index % TILE).astype(np.uint16) for index in A.coordinates())
+    return 128 * row + 16 * (column // 8 ^ row % 8) + 2 * (column % 8)
+
+
 class Range(NamedTuple):
     """The magnitudes of a matrix's values.
 
@@ -153,13 +171,14 @@ def list_tiny(A: CSBMatrix, transpose: bool, precision: str) -> tuple[np.ndarray
     bounds = value_range(A)
     if not bounds.tiny[precision]:
         return np.zeros(units + 1, np.int32), np.zeros((1, 4), np.int32)
-    scaled = np.abs(A.values.astype(np.float64)) * 2.0**bounds.exponent
+    values = dtypes.as_numpy(A.values)
+    scaled = np.abs(values.astype(np.float64)) * 2.0**bounds.exponent
     chosen = np.flatnonzero((scaled > 0) & (scaled < LEAST_A[precision]))
     out, inner = (index[chosen] for index in (A.T if transpose else A).coordinates())
     order = np.lexsort((out, inner, out // TILE))
     chosen, out, inner = chosen[order], out[order], inner[order]
     tiny = np.zeros((len(chosen), 4), np.int32)
     tiny[:, 0], tiny[:, 1] = out % TILE, inner
-    tiny[:, 2] = A.values[chosen].view(np.int32)
+    tiny[:, 2] = values[chosen].view(np.int32)
     tiny_ptr = np.searchsorted(out // TILE, np.arange(units + 1)).astype(np.int32)
     return tiny_ptr, tiny
