@@ -1,0 +1,227 @@
+"""Launch shapes of the Hopper tensor-core kernels, their shared memory, and the range that they hold.
+
+Pure NumPy: what a GPU will do can be checked without one.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from csbviz.errors import OptionError
+from csbviz.formats.dtypes import as_numpy
+from csbviz.ops.cuda.module import Function
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = [
+    "EDGE",
+    "KINDS",
+    "SOURCE",
+    "TUNABLES",
+    "Shape",
+    "candidates",
+    "choose_shape",
+    "instantiations",
+    "position_of",
+    "range_reason",
+    "scale_exponent",
+    "shared_bytes",
+    "stages",
+]
+
+SOURCE = "csb_spmm_wgmma.cu"
+
+EDGE = 64
+"""Rows and columns of a block of A, and of a tile of B."""
+
+KINDS = {"fp32": 0, "tf32": 1, "fp16": 2, "bf16": 3}
+"""KIND of the source for each precision class."""
+
+TUNABLES = {"tile_m": (64, 128), "tile_n": (64, 128), "split": (1, 2, 4, 8), "cluster": (1, 2, 4)}
+"""Parameters of a launch and their values.
+
+tile_m, tile_n: rows and columns of C that a CTA computes. split: CTAs of a cluster that share the sum of a
+tile. cluster: CTAs of a cluster that share tiles of B; split and cluster are not both above 1.
+"""
+
+_SHARED_LIMIT = 232448  # a CTA's dynamic shared memory on compute capability 9.0
+_PRODUCER_THREADS = 256
+_MAX_STAGES = 8
+_TOP = 14
+"""Scaled magnitudes are below 2^15; float16 ends at 65504."""
+
+_SPAN = 28
+"""Binary orders below the largest magnitude that a scaled pair of float16 holds: 2^14 to 2^-14."""
+
+
+class Shape(NamedTuple):
+    """A launch: rows and columns of C a CTA, CTAs that share a sum, CTAs that share tiles of B."""
+
+    tile_m: int
+    tile_n: int
+    split: int
+    cluster: int
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation that the launcher can ask for."""
+    kinds = tuple(KINDS.values())
+    products = product(kinds, (1, 2), (64, 128))
+    return (
+        *(Function(SOURCE, "csb_split_b", (kind,)) for kind in kinds),
+        *(Function(SOURCE, "csb_spmm_wgmma", arguments) for arguments in products),
+    )
+
+
+def position_of(index: np.ndarray) -> np.ndarray:
+    """Place in wgmma's order of a row or column of a tile; the source explains it."""
+    return (index & ~15) | (index & 2) << 2 | (index & 12) >> 1 | (index & 1)
+
+
+def halves(kind: int) -> int:
+    """Tensor-core numbers that an operand is split into."""
+    return 2 if kind == 0 else 1
+
+
+def stages(shape: Shape, kind: int) -> tuple[int, int]:
+    """Stages of the rings of A and of B.
+
+    Raises
+    ------
+    OptionError
+        If not even the fewest fit into shared memory.
+    """
+    a_stages, b_stages = 2, 4
+    while b_stages > 3 and shared_bytes(shape, kind, a_stages, b_stages) > _SHARED_LIMIT:
+        b_stages -= 1
+    if shared_bytes(shape, kind, a_stages, b_stages) > _SHARED_LIMIT:
+        raise OptionError(f"A launch of {shape} needs more shared memory than a CTA has.")
+    return a_stages, b_stages
+
+
+def shared_bytes(shape: Shape, kind: int, a_stages: int, b_stages: int) -> int:
+    """Dynamic shared memory of a CTA in bytes."""
+    row_blocks, groups = shape.tile_m // EDGE, shape.tile_n // EDGE
+    piece = EDGE * EDGE * 2 * halves(kind)
+    tiles = (b_stages * groups + a_stages * row_blocks) * piece
+    partials = shape.tile_m * shape.tile_n * 4 if shape.split > 1 else 0
+    return tiles + partials + 8 * (2 + 2 * row_blocks) * _MAX_STAGES + 16
+
+
+def block_threads(shape: Shape) -> int:
+    """Threads of a CTA."""
+    return shape.tile_m * 2 + _PRODUCER_THREADS
+
+
+def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> list[Shape]:
+    """Shapes worth trying for a product of `rows` x `inner` with `inner` x `n`.
+
+    Parameters
+    ----------
+    rows, inner, n : int
+        Rows of C, rows of B, columns of both.
+    multiprocessors : int
+        Of the device.
+    """
+    blocks = max(1, -(-inner // EDGE))
+    found = []
+    for tile_m, tile_n, split, cluster in product(*TUNABLES.values()):
+        if (split > 1 and cluster > 1) or split > blocks:
+            continue
+        if (tile_m > EDGE and tile_m >= 2 * rows) or (tile_n > EDGE and tile_n >= 2 * n):
+            continue
+        row_tiles = -(-rows // tile_m)
+        tiles = row_tiles * -(-n // tile_n)
+        if cluster > 1 and (row_tiles % cluster or tiles < multiprocessors // 2):
+            continue
+        if split > 1 and tiles * split > 2 * multiprocessors:
+            continue
+        found.append(Shape(tile_m, tile_n, split, cluster))
+    return found
+
+
+def choose_shape(
+    rows: int, inner: int, n: int, multiprocessors: int, kind: int = 0, **wanted: int | None
+) -> Shape:
+    """The shape that should be fastest by a simple rule, with what the caller sets.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that the kernel does not offer, or two do not go together.
+    """
+    for name, value in wanted.items():
+        if value is not None and value not in TUNABLES[name]:
+            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    if wanted.get("split", 1) > 1 and wanted.get("cluster", 1) > 1:
+        raise OptionError("split and cluster are both above 1; a cluster shares the sum or tiles of B.")
+    blocks = max(1, -(-inner // EDGE))
+    if wanted.get("split", 1) > blocks:
+        raise OptionError(f"split is {wanted['split']} but the sum has {blocks} blocks.")
+    matching = [
+        shape
+        for shape in candidates(rows, inner, n, multiprocessors)
+        if all(getattr(shape, name) == value for name, value in wanted.items())
+    ]
+    if matching:
+        return min(matching, key=lambda s: predict_us(s, rows, inner, n, multiprocessors, kind))
+    # An unusual wish: what is left open is as simple as can be.
+    return Shape(**({"tile_m": 64, "tile_n": 64, "split": 1, "cluster": 1} | wanted))
+
+
+def predict_us(shape: Shape, rows: int, inner: int, n: int, multiprocessors: int, kind: int) -> float:
+    """Microseconds that a launch should take, from the steps of the busiest multiprocessor."""
+    tiles = -(-rows // shape.tile_m) * -(-n // shape.tile_n)
+    blocks = max(1, -(-inner // EDGE))
+    waves = -(-tiles * shape.split // multiprocessors)
+    area = shape.tile_m * shape.tile_n / (128 * 128)
+    # Clocks of a step of 64: the tensor cores' time, or what decoding takes at least.
+    step = max(1900 * area, 900 + 500 * shape.tile_m / 128) if kind == 0 else max(900 * area, 700)
+    clocks = waves * (-(-blocks // shape.split) * step + 2500 * area)
+    return 5.0 + clocks / 1700 + (1.0 + area if shape.split > 1 else 0.0)
+
+
+def _magnitudes(values) -> tuple[float, float, bool]:
+    numbers = np.abs(as_numpy(values).astype(np.float32, copy=False))
+    finite = bool(np.isfinite(numbers).all())
+    nonzero = numbers[numbers > 0]
+    if not finite or not nonzero.size:
+        return 0.0, 0.0, finite
+    return float(nonzero.min()), float(nonzero.max()), True
+
+
+def _value_range(A: CSBMatrix) -> tuple[float, float, bool]:
+    """Smallest and largest nonzero magnitude, and whether all values are finite; kept with the matrix."""
+    key = "value_range"
+    if key not in A.cache:
+        A.cache[key] = _magnitudes(A.stored.values)
+    return A.cache[key]
+
+
+def range_reason(A: CSBMatrix, kind: int) -> str | None:
+    """Why the values of A do not fit the kernel's range, in one sentence, or None."""
+    if A.cache.get("values_change"):
+        return "The values may change from call to call, but their range must be known beforehand."
+    smallest, largest, finite = _value_range(A)
+    if not finite:
+        return "The matrix holds Inf or NaN; tensor cores would multiply them with zeros that are not stored."
+    if kind < 2 and largest and math.frexp(largest)[1] - math.frexp(smallest)[1] > _SPAN:
+        return (
+            f"The magnitudes of the matrix reach from {smallest:.2g} to {largest:.2g}; "
+            f"pairs of float16 hold a range of 2^{_SPAN}."
+        )
+    if kind < 2 and largest and not -126 <= scale_exponent(A) <= 126:
+        return f"The largest magnitude of the matrix is {largest:.2g}; to scale it leaves float32's range."
+    return None
+
+
+def scale_exponent(A: CSBMatrix) -> int:
+    """Power of two that brings the largest magnitude of A into [2^14, 2^15); 0 for a matrix of zeros."""
+    _, largest, _ = _value_range(A)
+    return _TOP + 1 - math.frexp(largest)[1] if largest else 0
