@@ -7,7 +7,7 @@ import torch
 
 from csbviz.errors import MatrixError, OptionError
 from csbviz.formats import CSBMatrix, choose_block_shape
-from csbviz.nn.product import CSBWeights, layer_product
+from csbviz.nn.product import CSBWeights, layer_product, version_of
 from csbviz.nn.structure import TENSORS, Structure, structure_from_tensors
 
 __all__ = ["LAYOUTS", "CSBLinear"]
@@ -49,7 +49,9 @@ class CSBLinear(torch.nn.Module):
     ----------
     values : torch.nn.Parameter
         (nnz,): the stored values. The kernels read this memory, so a step of an optimizer is seen by the next
-        product; what is stored where never changes, so plans are kept.
+        product; what is stored where never changes, so plans are kept. As long as it requires a gradient, a
+        GPU multiplies by CUDA cores: tensor cores have to know the range of the values, so freeze the layer
+        by ``values.requires_grad_(False)`` for inference.
     bias : torch.nn.Parameter or None
     matrix : CSBMatrix
         The weights as they are now, sharing the parameter's memory.
@@ -207,12 +209,16 @@ class CSBLinear(torch.nn.Module):
     @property
     def matrix(self) -> CSBMatrix:
         """The weights as a CSB matrix in the memory of `values`, wherever that is now."""
-        values = self.values
-        place = values.data_ptr(), values.device, values.dtype, values.shape
-        if place != self._bound:
+        if self._place() != self._bound:
             self._bind()
-            self._bound = self.values.data_ptr(), *place[1:]
+            self._bound = self._place()
         return self._matrix
+
+    def _place(self) -> tuple:
+        """What the matrix depends on: where the values are, and what they are where they must not change."""
+        values = self.values
+        change = None if values.requires_grad else version_of(values)
+        return values.data_ptr(), values.device, values.dtype, values.shape, change
 
     def _bind(self) -> None:
         values, needed = self.values, self._structure.nnz

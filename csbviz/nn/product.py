@@ -14,7 +14,7 @@ from csbviz.ops.threads import cpu_count
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["CSBWeights", "Weights", "layer_product"]
+__all__ = ["CSBWeights", "Weights", "layer_product", "version_of"]
 
 
 class Weights(Protocol):
@@ -87,7 +87,7 @@ class _LayerProduct(torch.autograd.Function):
         ctx.weights, ctx.features_first = weights, features_first
         # The backward product reads the values again, where they lie: they must still be the same then.
         ctx.values = values.detach()
-        ctx.version = values._version
+        ctx.version = version_of(values)
         ctx.save_for_backward(columns if ctx.needs_input_grad[1] else None)
         return _row_major(Y, features_first)
 
@@ -95,7 +95,7 @@ class _LayerProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient):
         needs_x, needs_values, needs_bias, *_ = ctx.needs_input_grad
-        if ctx.values._version != ctx.version:
+        if version_of(ctx.values) != ctx.version:
             raise RuntimeError(
                 "The values of a CSBLinear were changed in place between its forward and its backward pass; "
                 "take the optimizer's step after the backward pass."
@@ -108,6 +108,11 @@ class _LayerProduct(torch.autograd.Function):
             dvalues = ctx.weights.sampled_product(G, columns)
         dbias = gradient.sum(1 if ctx.features_first else 0) if needs_bias else None
         return dX, dvalues, dbias, None, None
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often the tensor was changed in place; 0 for those of inference mode, which do not count it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _row_major(tensor: torch.Tensor, features_first: bool) -> torch.Tensor:

@@ -59,14 +59,14 @@ class Structure(NamedTuple):
         return int(self.blk_ptr[-1])
 
     def matrix(self, values: torch.Tensor) -> CSBMatrix:
-        """The matrix whose values are the tensor's memory."""
+        """The matrix whose values are the tensor's memory; they may change while it requires a gradient."""
         held = values.detach()
         if held.device.type == "cpu" and held.dtype != torch.bfloat16:
             held = held.numpy()
         index = self.row_ind, self.col_ind, self.blk_ptr
         A = CSBMatrix(held, *index, self.shape, self.block_shape, self.order, packed_ind=self.packed_ind)
-        # Kernels must not keep anything that they computed from the values.
-        A.cache["values_change"] = True
+        # If they change, kernels must not keep anything that they computed from them.
+        A.cache["values_change"] = values.requires_grad
         A.cache["csb_cpu_checked"] = True  # the structure was checked when the layer was made
         return A.T if self.transposed else A
 

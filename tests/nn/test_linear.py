@@ -216,6 +216,31 @@ def test_the_values_are_stored_once_and_a_step_is_seen():
     np.testing.assert_allclose(A.to_dense(), 2 * S.toarray())
 
 
+def test_a_frozen_layer_lets_kernels_look_at_its_values():
+    """The cache says so, and starts anew when the values change all the same."""
+    layer, dense, _ = make_pair(bias=False)
+    X = torch.randn(3, 29, dtype=torch.float64)
+    assert layer.matrix.cache["values_change"]
+    layer.requires_grad_(False)
+    matrix = layer.matrix
+    assert not matrix.cache["values_change"]
+    layer(X)
+    assert layer.matrix is matrix
+    layer.values.mul_(2)
+    assert layer.matrix is not matrix
+    torch.testing.assert_close(layer(X), 2 * dense(X).detach())
+    layer.requires_grad_(True)
+    assert layer.matrix.cache["values_change"]
+
+
+def test_inference_mode():
+    layer, dense, _ = make_pair()
+    X = torch.randn(3, 29, dtype=torch.float64)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer(X), dense(X))
+        torch.testing.assert_close(CSBLinear.from_linear(dense)(X), dense(X))
+
+
 def test_values_that_moved_are_found():
     layer, dense, _ = make_pair(bias=False)
     X = torch.randn(3, 29, dtype=torch.float64)

@@ -72,6 +72,21 @@ def test_the_kernels_read_the_parameter_itself():
     assert dict(layer.matrix.cache["plans"]) == plans  # nothing was planned anew
 
 
+@pytest.mark.parametrize("density", [0.05, 0.3])
+def test_a_frozen_layer_may_take_any_kernel(density):
+    layer, dense, _ = pair_on_gpu(
+        out_features=320, in_features=256, bias=False, dtype=torch.float32, density=density, block_shape=64
+    )
+    layer.requires_grad_(False)
+    X = torch.randn(512, 256, device="cuda")
+    for _ in range(3):
+        torch.testing.assert_close(layer(X), dense(X).detach(), rtol=2e-5, atol=1e-4)
+        with torch.no_grad():
+            layer.values.mul_(1e4)  # out of the range that a kernel may have looked at
+            dense.weight.mul_(1e4)
+            X /= 1e4
+
+
 def test_training_gives_the_weights_of_the_masked_dense_layer():
     layer, dense, mask = pair_on_gpu(out_features=128, in_features=96, dtype=torch.float32, block_shape=64)
     models = (layer, dense)
