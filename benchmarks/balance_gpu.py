@@ -1,0 +1,276 @@
+"""Verify and time every balance strategy on a GPU, on evenly and unevenly pruned layers of the DLMC.
+
+    python -m benchmarks.balance_gpu --dlmc FOLDER --json docs/data/balance_gpu.json
+    python -m benchmarks.balance_gpu --dlmc FOLDER --record sample_models/recordings
+    python -m benchmarks.balance_gpu --write        puts the tables between the markers of docs/balance.md
+
+All strategies are executed by one kernel, csb_gather, so that only the strategy differs. Each is timed with
+several heights of an item and takes the best. A wrong result is not timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.balance_gpu_tables import write_tables
+from csbviz.balance import STRATEGIES, simulate
+from csbviz.balance.recording import KIND, VERSION, RecordedRun, recorded_jobs
+from csbviz.bench.gpu_timing import device_info, time_cuda
+from csbviz.bench.verify import ERROR_BOUNDS
+from csbviz.formats import CSBMatrix, load_matrix
+
+SETS = {
+    "even": "transformer/magnitude_pruning",
+    "uneven": "transformer/variational_dropout",
+}
+"""The two kinds of layers: magnitude pruning leaves block rows alike, variational dropout does not."""
+
+LAYERS = (
+    "body_decoder_layer_1_self_attention_multihead_attention_q",
+    "body_encoder_layer_0_ffn_conv1",
+    "body_encoder_layer_0_ffn_conv2",
+)
+SPARSITIES = ("0.8", "0.9", "0.98")
+COLUMNS = (128, 512, 2048)
+BLOCK_SHAPE = (64, 64)
+HEIGHTS = (8, 16, 64)
+"""Rows of an item that are tried."""
+
+BEFORE = "in_order"
+RECORDED = ("body_encoder_layer_0_ffn_conv1", "0.9", 512)
+
+
+def variants() -> list[tuple[str, str]]:
+    """Strategy and execution of everything that is measured."""
+    found = []
+    for name in STRATEGIES:
+        found += [(name, "shares")] if name == "stream_k" else [(name, "grid"), (name, "ticket")]
+    return found
+
+
+class Case:
+    """One matrix, operation and N on the device, with a float64 result to compare with."""
+
+    def __init__(self, A: CSBMatrix, dense64, op: str, n: int):
+        import cupy
+
+        self.A, self.op, self.n = A, op, n
+        left = dense64 if op == "A@B" else dense64.T
+        self.B = cupy.random.RandomState(n).standard_normal((left.shape[1], n), dtype=cupy.float32)
+        self.reference = left @ self.B.astype(cupy.float64)
+        self.norm = float(cupy.linalg.norm(self.reference))
+        self.out = cupy.empty(self.reference.shape, cupy.float32)
+        self._before: dict[tuple, float] = {}
+
+    def prepare(self, strategy: str, execution: str, height: int, record: bool = False):
+        """The kernel made ready."""
+        from csbviz.ops.cuda.rows import prepare_gather
+
+        fixed = None if execution == "shares" else execution
+        shape = {"window_rows": height, "execution": fixed, "record": record}
+        return prepare_gather(self.A, self.op, self.n, balance=strategy, **shape)
+
+    def error(self, run) -> float:
+        """Relative error of a run into an output full of NaN."""
+        import cupy
+
+        self.out.fill(cupy.nan)
+        run(self.B, self.out)
+        error = float(cupy.linalg.norm(self.out - self.reference))
+        return error / self.norm if self.norm else error
+
+    def measure(self, strategy: str, execution: str, min_time: float, multiprocessors: int) -> dict:
+        """The best height of an item: verified, timed, and run once more with recording."""
+        best = None
+        for height in HEIGHTS:
+            prepared = self.prepare(strategy, execution, height)
+            error = self.error(prepared.run)
+            if not error <= ERROR_BOUNDS["fp32"]:
+                return {"status": "wrong", "rel_error": str(error), "height": height}
+            samples = time_cuda(prepared.run, self.B, self.out, min_time=min_time)
+            median = float(np.median(samples))
+            if best is None or median < best[0]:
+                best = median, height, prepared, error
+        median, height, prepared, error = best
+        plan, launch = prepared.plan, prepared.launch
+        run = self.recorded(strategy, execution, height, median, multiprocessors)
+        return {
+            "status": "ok",
+            "median_us": round(median, 3),
+            "rel_error": error,
+            "params": prepared.params,
+            "items": plan.items,
+            "jobs": plan.jobs,
+            "ctas": launch.ctas,
+            "partials": plan.slots,
+            "partial_bytes": plan.partial_bytes(height, 4),
+            "plan_bytes": prepared.bytes - self.A.nbytes,
+            "planned": round(run.planned_imbalance, 4),
+            "measured": round(run.imbalance, 4),
+        }
+
+    def recorded(self, strategy: str, execution: str, height: int, median: float, multiprocessors: int):
+        """What one warm run did, a `RecordedRun`."""
+        prepared = self.prepare(strategy, execution, height, record=True)
+        for _ in range(3):
+            prepared.run(self.B, self.out)
+        jobs = recorded_jobs(prepared.launch.record.get(), prepared.plan)
+        planned = planned_imbalance(prepared, multiprocessors)
+        columns = {name: np.asarray(values) for name, values in jobs.items()}
+        return RecordedRun(strategy, execution, median, planned, multiprocessors, **columns)
+
+
+def planned_imbalance(prepared, multiprocessors: int) -> float:
+    """λ of the plan, played on the places for CTAs that the device has."""
+    from csbviz.ops.cuda.rows_launch import resident_ctas
+
+    plan, launch = prepared.plan, prepared.launch.launch
+    if plan.static:
+        return simulate(plan).imbalance
+    # The grid runs tile by tile; tickets are drawn item by item.
+    fastest = "tile" if prepared.params["execution"] == "ticket" else "item"
+    return simulate(plan, resident_ctas(launch, multiprocessors), fastest=fastest).imbalance
+
+
+def load(path: Path):
+    """The matrix in blocks, and its float64 cells on the device."""
+    import cupy
+
+    csr = load_matrix(path).astype("float32")
+    return CSBMatrix.from_scipy(csr, block_shape=BLOCK_SHAPE), cupy.asarray(csr.toarray(), cupy.float64)
+
+
+def find(folder: Path, kind: str, layer: str, sparsity: str) -> Path | None:
+    """The file of a layer, or None."""
+    return next((folder / SETS[kind] / sparsity).glob(f"{layer}.smtx*"), None)
+
+
+def measure_all(args) -> dict:
+    """Every strategy on every case."""
+    start, device = time.perf_counter(), device_info()
+    header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device, "records": []}
+    for kind in SETS:
+        for layer in LAYERS:
+            for sparsity in args.sparsity:
+                path = find(args.dlmc, kind, layer, sparsity)
+                if path is None:
+                    continue
+                A, dense64 = load(path)
+                if not A.nnz:
+                    continue
+                facts = {"kind": kind, "matrix": layer, "target": sparsity, "m": A.shape[0]}
+                facts |= {"k": A.shape[1], "nnz": A.nnz, "sparsity": round(A.sparsity, 5)}
+                for n in args.n:
+                    case = Case(A, dense64, args.op, n)
+                    for strategy, execution in variants():
+                        named = {"op": args.op, "n": n, "strategy": strategy, "execution": execution}
+                        found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
+                        header["records"].append(facts | named | found)
+                if time.perf_counter() - start > args.most_seconds:
+                    print("stopped: no time left", flush=True)
+                    return header
+    return header
+
+
+def record_all(args, folder: Path) -> None:
+    """Write a recording for the app: every strategy on one even and one uneven layer."""
+    device = device_info()
+    layer, sparsity, n = RECORDED
+    for kind in SETS:
+        A, dense64 = load(find(args.dlmc, kind, layer, sparsity))
+        case, runs = Case(A, dense64, args.op, n), []
+        for strategy, execution in variants():
+            found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
+            if found["status"] != "ok":
+                print(kind, strategy, execution, found, flush=True)
+                continue
+            runs.append(record_run(case, strategy, execution, found, device["multiprocessors"]))
+        model, method = SETS[kind].split("/")
+        matrix = {"set": model, "method": method.replace("_", " "), "sparsity": sparsity, "name": layer}
+        matrix |= {"shape": list(A.shape), "nnz": A.nnz, "block_shape": list(BLOCK_SHAPE)}
+        data = {
+            "kind": KIND,
+            "version": VERSION,
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "device": device,
+            "title": f"{kind.capitalize()}: {model}, {method.replace('_', ' ')}, {sparsity}",
+            "matrix": matrix,
+            "op": args.op,
+            "n": n,
+            "kernel": "csb_gather",
+            "note": "begin and end of each job by the GPU's nanosecond timer, in one warm run that records",
+            "runs": runs,
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        text = re.sub(r",\s+(?=-?\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
+        (folder / f"balance_{kind}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def record_run(case: Case, strategy: str, execution: str, found: dict, multiprocessors: int) -> dict:
+    """One entry of a recording."""
+    height = found["params"]["window_rows"]
+    run = case.recorded(strategy, execution, height, found["median_us"], multiprocessors)
+    jobs = {
+        name: getattr(run, name).tolist()
+        for name in ("multiprocessor", "item", "tile", "nonzeros", "start_ns", "end_ns")
+    }
+    return {
+        "strategy": strategy,
+        "execution": execution,
+        "params": found["params"],
+        "median_us": found["median_us"],
+        "deterministic": STRATEGIES[strategy].deterministic,
+        "planned_imbalance": round(run.planned_imbalance, 4),
+        "measured_imbalance": round(run.imbalance, 4),
+        "partial_bytes": found["partial_bytes"],
+        **jobs,
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
+    parser.add_argument("--json", type=Path, help="where the measurements go")
+    parser.add_argument("--record", type=Path, help="folder for the recordings of the app")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/balance.md")
+    parser.add_argument("--op", choices=("A@B", "A.T@B"), default="A@B")
+    parser.add_argument("--n", type=int, nargs="+", default=COLUMNS)
+    parser.add_argument("--sparsity", nargs="+", default=SPARSITIES)
+    parser.add_argument("--min-time", type=float, default=0.004, help="seconds of timing a variant")
+    parser.add_argument("--most-seconds", type=float, default=1e9, help="take no further matrix after these")
+    args = parser.parse_args()
+    if args.dlmc is None and not args.write:
+        parser.error("name the folder of matrices with --dlmc or DLMC_DIR")
+    args.dlmc = args.dlmc and Path(args.dlmc)
+    return args
+
+
+def main() -> int:
+    """Measure, record, or write the tables."""
+    args = parse_arguments()
+    if args.write:
+        write_tables()
+        return 0
+    if args.record:
+        record_all(args, args.record)
+        return 0
+    data = measure_all(args)
+    if args.json:
+        args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    wrong = [r for r in data["records"] if r["status"] != "ok"]
+    print(f"{len(data['records'])} measurements, {len(wrong)} wrong", *wrong[:5], sep="\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

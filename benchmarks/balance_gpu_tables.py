@@ -1,0 +1,93 @@
+"""The tables of docs/balance.md on what a GPU executed, from docs/data/balance_gpu.json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from csbviz.balance import STRATEGIES
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "docs" / "data" / "balance_gpu.json"
+DOCUMENT = ROOT / "docs" / "balance.md"
+BEGIN, END = "<!-- balance on the GPU: begin -->", "<!-- balance on the GPU: end -->"
+BEFORE = ("in_order", "grid")
+KINDS = {"even": "magnitude pruning (even)", "uneven": "variational dropout (uneven)"}
+
+
+def geomean(values) -> float:
+    """Geometric mean of positive numbers; NaN of none."""
+    values = list(values)
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+def cases(data: dict) -> dict[tuple, dict[tuple, dict]]:
+    """Verified records by strategy and execution, for each (kind, matrix, target, op, n)."""
+    found: dict[tuple, dict] = defaultdict(dict)
+    for record in data["records"]:
+        if record["status"] == "ok":
+            key = tuple(record[name] for name in ("kind", "matrix", "target", "op", "n"))
+            found[key][record["strategy"], record["execution"]] = record
+    return {key: group for key, group in found.items() if BEFORE in group}
+
+
+def name_of(variant: tuple[str, str]) -> str:
+    """Strategy and execution in a few characters."""
+    strategy, execution = variant
+    mark = "\\*" if STRATEGIES[strategy].deterministic else ""
+    return f"`{strategy}`{' with tickets' if execution == 'ticket' else ''}{mark}"
+
+
+def time_table(data: dict, kind: str) -> str:
+    """Time against block rows in order, by N, and what each strategy costs."""
+    groups = {key: group for key, group in cases(data).items() if key[0] == kind}
+    columns = sorted({key[-1] for key in groups})
+    head = [f"N = {n}" for n in columns]
+    head += ["all", "fastest in", "λ planned", "λ measured", "jobs", "partials, KiB"]
+    lines = [f"| strategy | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
+    fastest = [min(group, key=lambda v: group[v]["median_us"]) for group in groups.values()]
+    for variant in dict.fromkeys(v for group in groups.values() for v in group):
+        own = [(key, group) for key, group in groups.items() if variant in group]
+
+        def gain(n=None, variant=variant, own=own):
+            return geomean(
+                g[BEFORE]["median_us"] / g[variant]["median_us"] for k, g in own if n in (None, k[-1])
+            )
+
+        def median(field, variant=variant, own=own):
+            return float(np.median([group[variant][field] for _, group in own]))
+
+        cells = [f"{gain(n):.2f}" for n in columns] + [f"**{gain():.2f}**"]
+        cells += [f"{fastest.count(variant)} of {len(groups)}"]
+        cells += [f"{median('planned'):.2f}", f"{median('measured'):.2f}", f"{median('jobs'):.0f}"]
+        cells += [f"{median('partial_bytes') / 1024:.0f}"]
+        lines.append(f"| {name_of(variant)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def tables(data: dict) -> str:
+    """All that stands between the markers."""
+    device = data["device"]
+    parts = []
+    for kind, title in KINDS.items():
+        count = sum(key[0] == kind for key in cases(data))
+        parts.append(f"#### {title}\n\n{time_table(data, kind)}\n\n{count} products.")
+    place = (
+        f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks 64 x 64; each "
+        "strategy with the best of the item heights 8, 16 and 64. Times are speed-ups over block rows in "
+        "order (geometric means); λ, jobs and partials are medians over the products. "
+        "\\* bit-equal from run to run."
+    )
+    return "\n\n".join((*parts, place))
+
+
+def write_tables() -> None:
+    """Put the tables between the markers of the document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    found = tables(json.loads(DATA.read_text(encoding="utf-8")))
+    DOCUMENT.write_text(f"{text[:begin]}\n\n{found}\n\n{text[end:]}", encoding="utf-8")

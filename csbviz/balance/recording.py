@@ -1,0 +1,224 @@
+"""Recorded runs of the balance strategies on a GPU: which multiprocessor did what, and when."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from .plan import imbalance_of
+from .simulate import Timeline
+from .strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from .plan import WorkPlan
+
+__all__ = ["BalanceRecording", "RecordedRun", "load_recording", "recorded_jobs", "recordings"]
+
+KIND, VERSION = "csbviz balance recording", 1
+
+EXECUTIONS = {
+    "grid": "a CTA an item",
+    "ticket": "persistent CTAs draw tickets",
+    "shares": "persistent CTAs with fixed shares",
+}
+"""What the ways of execution are called."""
+
+_COLUMNS = ("multiprocessor", "item", "tile", "nonzeros", "start_ns", "end_ns")
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedRun:
+    """One product, as the GPU did it.
+
+    Attributes
+    ----------
+    strategy, execution : str
+        A name in `STRATEGIES`, and one in `EXECUTIONS`.
+    median_us : float
+        Time of the product, measured without recording.
+    planned_imbalance : float
+        λ of the simulated plan.
+    multiprocessors : int
+        Of the device.
+    multiprocessor, item, tile, nonzeros : int64[jobs]
+        Where each job ran and what it was.
+    start_ns, end_ns : int64[jobs]
+        When, from the first start on.
+    """
+
+    strategy: str
+    execution: str
+    median_us: float
+    planned_imbalance: float
+    multiprocessors: int
+    multiprocessor: np.ndarray
+    item: np.ndarray
+    tile: np.ndarray
+    nonzeros: np.ndarray
+    start_ns: np.ndarray
+    end_ns: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """Strategy and execution, for people."""
+        return f"{STRATEGIES[self.strategy].title}, {EXECUTIONS[self.execution]}"
+
+    @property
+    def timeline(self) -> Timeline:
+        """The run in microseconds, a worker for each place of a CTA; a multiprocessor's lie side by side."""
+        place = _places(self.multiprocessor, self.start_ns, self.end_ns)
+        each = int(place.max(initial=0)) + 1
+        worker = (self.multiprocessor * each + place).astype(np.int32)
+        start, end = self.start_ns / 1e3, self.end_ns / 1e3
+        item, tile = self.item.astype(np.int32), self.tile.astype(np.int32)
+        return Timeline(item, tile, worker, start, end, self.multiprocessors * each)
+
+    @property
+    def multiprocessor_loads(self) -> np.ndarray:
+        """Microseconds in which each multiprocessor had something to do, float64[multiprocessors]."""
+        return _busy_ns(self.multiprocessor, self.start_ns, self.end_ns, self.multiprocessors) / 1e3
+
+    @property
+    def imbalance(self) -> float:
+        """λ = max / mean of `multiprocessor_loads`."""
+        return imbalance_of(self.multiprocessor_loads)
+
+
+@dataclass(frozen=True, eq=False)
+class BalanceRecording:
+    """Runs of one product with every strategy, on one device and day.
+
+    Attributes
+    ----------
+    title, device_name, date : str
+        The date as YYYY-MM-DD.
+    multiprocessors : int
+    matrix : dict
+        "set", "method", "sparsity", "name", "shape", "nnz", "block_shape".
+    op, kernel, note : str
+        The operation, who computed it, and how times were read.
+    n : int
+        Columns of B.
+    runs : tuple of RecordedRun
+    """
+
+    title: str
+    device_name: str
+    date: str
+    multiprocessors: int
+    matrix: dict[str, Any]
+    op: str
+    n: int
+    kernel: str
+    note: str
+    runs: tuple[RecordedRun, ...]
+
+
+def recordings(folder: Path | None = None) -> dict[str, Path]:
+    """The files of recorded runs by name; none where they are not installed.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        By default the recordings among the sample models.
+    """
+    if folder is None:
+        folder = Path(__file__).resolve().parents[2] / "sample_models" / "recordings"
+    return {path.stem: path for path in sorted(folder.glob("balance_*.json"))}
+
+
+def load_recording(path: str | Path) -> BalanceRecording:
+    """Read a file of recorded runs.
+
+    Raises
+    ------
+    InputError
+        If it is no such file, or its lists do not fit together.
+    """
+    path = Path(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if (data["kind"], data["version"]) != (KIND, VERSION):
+            raise ValueError(f"it is a {data['kind']!r}, version {data['version']}")
+        device = data["device"]
+        runs = tuple(_run(run, int(device["multiprocessors"])) for run in data["runs"])
+        named = {name: data[name] for name in ("title", "matrix", "op", "n", "kernel", "note")}
+        return BalanceRecording(
+            device_name=device["name"],
+            date=data["when"][:10],
+            multiprocessors=int(device["multiprocessors"]),
+            runs=runs,
+            **named,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path.name} is not a recording of balance strategies ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _run(data: dict[str, Any], multiprocessors: int) -> RecordedRun:
+    columns = {name: np.asarray(data[name], dtype=np.int64) for name in _COLUMNS}
+    if len({column.shape for column in columns.values()}) != 1:
+        raise ValueError("the lists of a run have different lengths")
+    if data["strategy"] not in STRATEGIES or data["execution"] not in EXECUTIONS:
+        raise ValueError(f"unknown strategy {data['strategy']!r} or execution {data['execution']!r}")
+    where = columns["multiprocessor"]
+    if where.size and not 0 <= where.min() <= where.max() < multiprocessors:
+        raise ValueError("a job ran on a multiprocessor that the device does not have")
+    if (columns["end_ns"] < columns["start_ns"]).any():
+        raise ValueError("a job ends before it starts")
+    known = data["strategy"], data["execution"], float(data["median_us"]), float(data["planned_imbalance"])
+    return RecordedRun(*known, multiprocessors, **columns)
+
+
+def recorded_jobs(record: np.ndarray, plan: WorkPlan) -> dict[str, list[int]]:
+    """What the kernels record, as the lists of a run.
+
+    Parameters
+    ----------
+    record : int64[..., 8]
+        Of `plan`: see kernels/cuda/csb_spmm.cu; items, or tiles x items.
+    plan : WorkPlan
+
+    Returns
+    -------
+    dict
+        A list for each of multiprocessor, item, tile, nonzeros, start_ns and end_ns, in the order of starts.
+    """
+    tiles = plan.tile[None] if plan.tile is not None else np.arange(plan.tiles)[:, None]
+    flat = record.reshape(-1, plan.items, 8)
+    item = np.broadcast_to(np.arange(plan.items), flat.shape[:2]).ravel()
+    tile = np.broadcast_to(tiles, flat.shape[:2]).ravel()
+    processor, _, entries, _, _, _, begin, end = flat.reshape(-1, 8).T
+    first = begin.min() if begin.size else 0
+    order = np.argsort(begin, kind="stable")
+    columns = (processor, item, tile, entries, begin - first, end - first)
+    return {name: column[order].tolist() for name, column in zip(_COLUMNS, columns, strict=True)}
+
+
+def _places(multiprocessor: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """A place on its multiprocessor for each job, the lowest that is free when it starts."""
+    place = np.zeros(start.size, dtype=np.int64)
+    free: dict[int, list[int]] = {}
+    for i in np.lexsort((end, start)).tolist():
+        ends = free.setdefault(int(multiprocessor[i]), [])
+        found = next((k for k, until in enumerate(ends) if until <= start[i]), len(ends))
+        if found == len(ends):
+            ends.append(0)
+        ends[found], place[i] = int(end[i]), found
+    return place
+
+
+def _busy_ns(multiprocessor, start, end, multiprocessors: int) -> np.ndarray:
+    """Nanoseconds in which each multiprocessor had at least one job."""
+    busy, until = np.zeros(multiprocessors), np.full(multiprocessors, -1)
+    for i in np.argsort(start, kind="stable").tolist():
+        where = multiprocessor[i]
+        busy[where] += max(0, end[i] - max(start[i], until[where]))
+        until[where] = max(until[where], end[i])
+    return busy
