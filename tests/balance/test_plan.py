@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import replace
 
@@ -195,6 +196,74 @@ def test_equal_nnz_ctas_are_no_longer_than_a_part(A, transpose, workers, tiles):
     assert plan.slots < max(1, parts)
 
 
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+@given(A=matrices(), transpose=transposes, workers=worker_counts, tiles=st.integers(1, 4))
+def test_split_k_cuts_every_unit_into_equal_ranges_of_blocks(assignment, A, transpose, workers, tiles):
+    counts, _ = units_of(A, transpose)
+    plan = make_plan(A, "split_k", transpose, workers, n=32 * tiles, tile_n=32, assignment=assignment)
+    parts = workers if assignment == "static" else -(-workers // tiles)
+    units, blocks = counts.shape
+    wanted = min(blocks, -(-parts // units)) if units and blocks else 0
+    edges = [k * blocks // wanted for k in range(wanted + 1)] if wanted else []
+    for unit in range(units):
+        own = np.flatnonzero((plan.unit == unit) & (plan.work > 0))
+        if wanted > 1:
+            pairs = zip(plan.block_begin[own].tolist(), plan.block_end[own].tolist(), strict=True)
+            assert set(pairs) <= set(itertools.pairwise(edges))
+        assert own.size <= max(wanted, 1)
+        assert (plan.unit == unit).sum() == max(own.size, 1)  # ranges without entries make no item
+    assert (plan.entry_begin == 0).all()
+
+
+@given(A=matrices(), transpose=transposes, workers=worker_counts, tiles=st.integers(1, 4))
+def test_stream_k_shares_the_entries_of_all_tiles_equally(A, transpose, workers, tiles):
+    n = 32 * tiles - 5
+    plan = make_plan(A, "stream_k", transpose, workers, n=n, tile_n=32, assignment="dynamic")
+    plan.check(A)
+    assert plan.worker_loads.sum() == A.nnz * tiles
+    assert plan.worker_loads.max() - plan.worker_loads.min() <= 1
+    assert plan.nnz == A.nnz
+    assert plan.units == units_of(A, transpose)[0].shape[0]
+    assert plan.jobs == plan.items
+    assert (plan.tile is None) == (tiles == 1)
+    if A.nnz:
+        assert plan.slots < workers  # a worker begins at most one tile of a unit in the middle
+        tile = np.zeros(plan.items, int) if plan.tile is None else plan.tile
+        begin, _ = plan.entry_ranges(A)
+        place = (tile * A.nnz + begin)[plan.work > 0]
+        assert (np.diff(place) > 0).all()  # each worker goes through its share in order
+    assert plan.partial_bytes(4, 8) == plan.slots * 4 * (32 if tiles > 1 else n) * 8
+
+
+@given(A=matrices(), transpose=transposes, workers=worker_counts, tiles=st.integers(2, 4))
+def test_stream_k_adds_the_parts_of_a_tile_of_a_unit_in_order(A, transpose, workers, tiles):
+    plan = make_plan(A, "stream_k", transpose, workers, n=tiles, tile_n=1, assignment="dynamic")
+    units, slot_ptr = plan.reduction()
+    begin, _ = plan.entry_ranges(A)
+    owner = {(u, t): i for i, (u, t) in enumerate(zip(plan.unit, plan.tile, strict=True)) if plan.slot[i] < 0}
+    for unit, first, last in zip(units, slot_ptr[:-1], slot_ptr[1:], strict=True):
+        (tile,) = set(plan.slot_tile[first:last])
+        items = [int(np.flatnonzero(plan.slot == slot)[0]) for slot in range(first, last)]
+        assert all((plan.unit[i], plan.tile[i]) == (unit, tile) for i in items)
+        assert (np.diff(begin[[owner[unit, tile], *items]]) > 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(A=matrices(), transpose=transposes, workers=worker_counts, unit_rows=st.sampled_from([1, 2, 4]))
+def test_units_may_be_parts_of_block_rows(name, A, transpose, workers, unit_rows):
+    view = A.T if transpose else A
+    if view.block_shape[0] % unit_rows:
+        with pytest.raises(OptionError, match="it must divide"):
+            make_plan(A, name, transpose, workers, unit_rows=unit_rows)
+        return
+    plan = make_plan(A, name, transpose, workers, n=5, tile_n=2, assignment="dynamic", unit_rows=unit_rows)
+    plan.check(A)
+    assert plan.units in (-(-view.shape[0] // unit_rows), view.grid[0])
+    rows = np.bincount(view.coordinates()[0] // unit_rows, minlength=plan.units)
+    work = np.bincount(plan.unit, weights=plan.work, minlength=plan.units)
+    assert np.array_equal(work, rows * (1 if plan.tile is None else plan.tiles))
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(A=matrices(), workers=worker_counts)
 def test_the_second_phase_adds_each_partial_once_in_order(name, A, workers):
@@ -308,6 +377,8 @@ WRONG = [
     ("equal_nnz", _changed("slot", slice(None), lambda s: np.where(s == 1, 0, s)), "numbered 0, 1, 2"),
     ("equal_nnz", _changed("slot_unit", 0, lambda u: u - 1), "names another unit|negative|not sorted"),
     ("equal_nnz", lambda p: replace(p, slot_unit=p.slot_unit[:-1]), "one value a partial"),
+    ("in_order", lambda p: replace(p, tile=p.unit[:-1]), "tile is int32.7.; it needs int32.8."),
+    ("in_order", lambda p: replace(p, tile=np.ones_like(p.unit)), "not one of its 1"),
 ]
 
 

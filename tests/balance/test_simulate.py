@@ -150,3 +150,18 @@ def test_options_that_cannot_be(options, sentence):
 def test_a_static_plan_keeps_its_workers():
     with pytest.raises(OptionError, match="The plan deals its items to 2 workers and cannot be played on 3"):
         simulate(plan_of([1, 2], static_ptr=[0, 1, 2]), workers=3)
+
+
+def test_a_plan_whose_items_have_their_own_tile_is_played_as_it_is():
+    from csbviz.balance import make_plan
+    from tests.balance.test_plan import skewed
+
+    plan = make_plan(skewed(), "stream_k", workers=5, n=96, tile_n=32, assignment="dynamic")
+    line = simulate(plan)
+    assert line.ctas == plan.items
+    assert np.array_equal(line.tile, plan.tile)
+    assert np.array_equal(line.worker, plan.item_worker)
+    assert line.loads.sum() == 3 * plan.nnz
+    assert line.imbalance < 1.001
+    with pytest.raises(OptionError, match="The plan cuts 3 tiles of columns and cannot be played with 2"):
+        simulate(plan, tile_n_count=2)
