@@ -31,6 +31,7 @@ __all__ = [
     "load_recording",
     "make_recording",
     "read_recording",
+    "recording_text",
     "save_recording",
     "shipped_recordings",
 ]
@@ -200,12 +201,16 @@ def _short(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def save_recording(recording: Recording, path: str | Path) -> None:
-    """Write a recording as JSON."""
+def recording_text(recording: Recording) -> str:
+    """A recording as JSON."""
     text = json.dumps(recording.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # A line a record: a file that lies in a repository should have readable differences.
-    text = text.replace('},{"kernel"', '},\n{"kernel"').replace('"records":[', '"records":[\n')
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    return text.replace('},{"kernel"', '},\n{"kernel"').replace('"records":[', '"records":[\n') + "\n"
+
+
+def save_recording(recording: Recording, path: str | Path) -> None:
+    """Write a recording to a file."""
+    Path(path).write_text(recording_text(recording), encoding="utf-8")
 
 
 def shipped_recordings() -> dict[str, Path]:

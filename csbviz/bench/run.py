@@ -18,7 +18,7 @@ from csbviz.errors import OptionError
 from csbviz.ops.registry import OPS, SPMM_OPS, SPMV_OPS, Kernel, get_kernel, kernels
 from csbviz.ops.threads import check_threads
 
-__all__ = ["ALL_OPS", "LAYER", "BenchRequest", "bench_matrix"]
+__all__ = ["ALL_OPS", "LAYER", "LESS_EXACT", "BenchRequest", "bench_matrix"]
 
 LAYER = "layer"
 """The operation that is a whole layer, forward and backward, in place of one product."""

@@ -101,7 +101,7 @@ def measure(args: argparse.Namespace, files: list[str], prune: float | None = No
         Prune the models by magnitude to this sparsity first, with one threshold for all layers.
     """
     from csbviz.bench import bench_matrix, verdict
-    from csbviz.formats import CSBMatrix, choose_block_shape
+    from csbviz.bench.jobs import build
 
     request = request_of(args)
     sources = [(file, open_source(file, seed=args.seed)) for file in files]
@@ -111,20 +111,12 @@ def measure(args: argparse.Namespace, files: list[str], prune: float | None = No
         name = f"{source.name}:{layer}" if source.is_model else layer
         progress = _progress(index, len(cases), name)
         csr = pruned[file].csr(layer)
-        block_shape = args.block_size or choose_block_shape(csr.shape, csr.nnz, device=request.device)
         records = []
         for dtype in args.dtype:
-            A = _csb(CSBMatrix, csr, block_shape, dtype)
+            A = build(csr, request.device, args.block_size, dtype=dtype)
             records += bench_matrix(A, request, name=name, progress=progress)
         progress(None, "")
         yield Measured(name, file, layer, _weights(source, prune), records, verdict(records))
-
-
-def _csb(kind, csr, block_shape: tuple[int, int], dtype: str):
-    """The CSB matrix with values of a dtype; SciPy knows no half precision."""
-    if dtype in ("float16", "bfloat16"):
-        return kind.from_scipy(csr, block_shape=block_shape).astype(dtype)
-    return kind.from_scipy(csr.astype(dtype), block_shape=block_shape)
 
 
 def _opened(source, prune: float | None):

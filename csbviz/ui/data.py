@@ -30,6 +30,8 @@ __all__ = [
     "View",
     "add_upload",
     "default_workers",
+    "device_obstacle",
+    "dtypes_of",
     "kernel_choices",
     "samples",
     "uploaded",
@@ -352,13 +354,13 @@ def default_workers(units: str) -> int:
     return gpus[0].multiprocessors if gpus else DEFAULT_MULTIPROCESSORS
 
 
-def kernel_choices(device: str, dtype: str) -> tuple[list, list]:
-    """The kernels of a device for a dtype: those that can run here, and (kernel, reason) of others."""
-    from csbviz.ops.registry import kernels
+def kernel_choices(device: str, dtype: str, ops: tuple[str, ...]) -> tuple[list, list]:
+    """The kernels for a dtype and operations: those that can run here, and (kernel, reason) of others."""
+    from csbviz.ui.kernel_choice import found_kernels
 
     ready, missing = [], []
-    for kernel in kernels(device=device, dtype=dtype):
-        reason = _obstacle(kernel)
+    for kernel in found_kernels(device, dtype, ops):
+        reason = obstacle(kernel)
         if reason is None:
             ready.append(kernel)
         else:
@@ -366,11 +368,28 @@ def kernel_choices(device: str, dtype: str) -> tuple[list, list]:
     return ready, missing
 
 
-def _obstacle(kernel: Any) -> str | None:
+def obstacle(kernel: Any) -> str | None:
     """Why a kernel cannot run here. CuPy stays out of this process: it would only slow the page down."""
-    from csbviz.ops.cuda.driver import obstacle
     from csbviz.ops.registry import availability
 
     if kernel.device == "cuda":
-        return obstacle(kernel.min_capability)
+        return device_obstacle("cuda", kernel.min_capability, kernel.exact_capability)
     return availability(kernel).reason or None
+
+
+def device_obstacle(
+    device: str, capability: tuple[int, int] | None = None, exact: bool = False
+) -> str | None:
+    """Why nothing can run on a device, as far as it shows without CuPy."""
+    from csbviz.ops.cuda import driver
+
+    return driver.obstacle(capability, exact) if device == "cuda" else None
+
+
+def dtypes_of(device: str) -> tuple[str, ...]:
+    """The dtypes that some kernel of a device multiplies, in the order of the settings."""
+    from csbviz.ops.registry import kernels
+    from csbviz.ui.settings import DTYPES
+
+    known = {name for kernel in kernels(device=device) for name in kernel.dtypes}
+    return tuple(name for name in DTYPES if name in known)

@@ -23,8 +23,10 @@ __all__ = [
 METHODS = ("none", "magnitude", "random")
 SCOPES = ("global", "layer")
 ORDERS = ("row", "col", "morton")
-OPS = ("A@B", "A.T@B")
-DTYPES = ("float32", "float64")
+DIRECTIONS = ("A@B", "A.T@B")
+OPS = (*DIRECTIONS, "A@x", "A.T@x", "layer")
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+SOURCES = ("here", "recorded")
 DEVICES = ("cpu", "cuda")
 MODES = ("warm", "cold")
 BLOCK_SIDES = tuple(2**p for p in range(2, 13))
@@ -43,6 +45,7 @@ MAX_NS = 4
 class Settings:
     """What the user has chosen; ``None`` stands for "automatic" or "nothing chosen".
 
+    ``kernels`` is None for the kernels that `csbviz.ui.kernel_choice` picks, ("*",) for all of them.
     ``sparsity`` is in percent; ``block``, ``rows``, ``cols`` and ``at`` are pairs of ints: the block shape,
     the half-open ranges of the zoomed picture, the selected block as (block row, block column).
     """
@@ -62,16 +65,20 @@ class Settings:
     at: tuple[int, int] | None = None
     balance: str = "auto"
     direction: str = "A@B"
+    played: str = "simulated"
     units: str = "cpu"
     workers: int | None = None
     tiles: int = 1
     ns: tuple[int, ...] = (128,)
     dtype: str = "float32"
-    ops: tuple[str, ...] = OPS
+    ops: tuple[str, ...] = DIRECTIONS
     device: str = "cpu"
     kernels: tuple[str, ...] | None = None
     mode: str = "warm"
     threads: int | None = None
+    source: str = "here"
+    recording: str | None = None
+    run: str | None = None
 
 
 class _Refused(ValueError):
@@ -206,7 +213,8 @@ _PARSERS: dict[str, Callable[[str], _Parsed]] = {
     "cols": _range,
     "at": _cell,
     "balance": _strategy,
-    "direction": _choice(OPS),
+    "direction": _choice(DIRECTIONS),
+    "played": _choice(("simulated", "recorded")),
     "units": _choice(DEVICES),
     "workers": _clamped(int, 1, MAX_WORKERS),
     "tiles": _clamped(int, 1, MAX_TILES),
@@ -217,6 +225,9 @@ _PARSERS: dict[str, Callable[[str], _Parsed]] = {
     "kernels": _several(_name, 64),
     "mode": _choice(MODES),
     "threads": _clamped(int, 1, max(64, os.cpu_count() or 1)),
+    "source": _choice(SOURCES),
+    "recording": _name,
+    "run": _name,
 }
 
 

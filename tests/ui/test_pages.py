@@ -304,7 +304,7 @@ def test_run_page_without_products_says_what_is_missing(app):
     test.pills(key="w.ops").set_value([])
     test = app.run()
     assert test.button(key="run").disabled
-    assert "Choose at least one product" in app.words
+    assert "Choose at least one operation" in app.words
 
 
 def test_gpu_kernels_are_shown_with_the_reason_why_they_cannot_run(app):

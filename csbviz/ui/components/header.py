@@ -20,6 +20,7 @@ _STYLE = f"""
 .st-key-selection {{padding: 0.4rem 0.9rem;}}
 [class*="st-key-controls"] {{row-gap: 0.5rem; column-gap: 2.25rem;}}
 .st-key-verdict {{border-left: 5px solid #ba3807;}}
+.st-key-verdict-recorded {{border-left: 5px dashed #7d46bc;}}
 {columns.STYLE}
 </style>
 """

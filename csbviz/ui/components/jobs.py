@@ -119,7 +119,9 @@ def _line(status: Any, service: Any) -> str:
 
 def _in_words(text: str) -> str:
     """The products as people write them."""
-    return text.replace("A.T@B", OP_NAMES["A.T@B"]).replace("A@B", OP_NAMES["A@B"])
+    for op in ("A.T@B", "A@B", "A.T@x", "A@x"):
+        text = text.replace(op, OP_NAMES[op])
+    return text
 
 
 def _cancel(job: str) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from csbviz import figures
+from csbviz.bench.names import VECTOR_OPS, op_in_words
 from csbviz.bench.noise import spread, unsteady
 from csbviz.bench.record import Record
+from csbviz.bench.recordings import RecordedRun, make_recording, recording_text, shipped_recordings
 from csbviz.figures.text import time_scale
 from csbviz.ui import data
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
-from csbviz.ui.text import OP_NAMES, escape, list_of, percent, plural, shape, significant
+from csbviz.ui.kernel_choice import ALL
+from csbviz.ui.text import OP_NAMES, class_name, escape, list_of, percent, plural, shape, significant
 
-__all__ = ["about", "plan_line", "show", "weights_in_words"]
+if TYPE_CHECKING:
+    from csbviz.bench.verdict import Verdict
+
+__all__ = ["about", "plan_line", "show", "show_recorded", "weights_in_words"]
 
 _FORMATS = {"csb": "CSB", "csr": "CSR", "dense": "dense"}
 _ROW_HEIGHT, _MOST_ROWS = 35, 24
@@ -31,17 +38,25 @@ def about(view: data.View) -> dict[str, str]:
         "layer": view.layer.label,
         "weights": weights_in_words(view),
         "blocks": f"{shape(view.block)}, {chosen.order} order",
-        "products": list_of([OP_NAMES[op] for op in chosen.ops]) or "none",
+        "operations": list_of([OP_NAMES[op] for op in chosen.ops]) or "none",
         "N": list_of([str(n) for n in chosen.ns]) or "none",
         "values": chosen.dtype,
         "device": {"cpu": "CPU", "cuda": "GPU"}[chosen.device],
-        "kernels": "all" if chosen.kernels is None else list_of(list(chosen.kernels)) or "none",
+        "kernels": _kernels_in_words(chosen.kernels),
         "balance": chosen.balance.replace("_", " "),
         "cache": chosen.mode,
     }
     if chosen.device == "cpu":
         words["threads"] = str(chosen.threads or data.default_workers("cpu"))
+    if chosen.ops and set(chosen.ops) <= set(VECTOR_OPS):
+        del words["N"]
     return words
+
+
+def _kernels_in_words(names: tuple[str, ...] | None) -> str:
+    if names is None:
+        return "automatic"
+    return "all" if names == ALL else list_of(list(names)) or "none"
 
 
 def weights_in_words(view: data.View) -> str:
@@ -61,10 +76,11 @@ def weights_in_words(view: data.View) -> str:
 def plan_line(view: data.View) -> str:
     """One line on what Run will measure."""
     words = about(view)
+    columns = f"for N = {words['N']}, " if "N" in words else ""
     return (
-        f"Measures {words['products']} on **{escape(words['layer'])}** "
+        f"Measures {list_of(map(op_in_words, view.settings.ops))} on **{escape(words['layer'])}** "
         f"({percent(view.layer.sparsity)} sparse, blocks {words['blocks']}) "
-        f"for N = {words['N']}, {words['values']}, {words['cache']}."
+        f"{columns}{words['values']}, {words['cache']}."
     )
 
 
@@ -82,17 +98,57 @@ def show(view: data.View, outcome: dict[str, Any] | None, running: bool) -> None
         st.warning(escape(caution), icon=":material/airwave:")
     else:
         _say_if_unsteady(records)
+    _measurements(records)
+    _offer_recording(outcome, records)
+
+
+def show_recorded(records: list[Record], verdict: Verdict, label: str) -> None:
+    """Show recorded records in the same way, with where and when they were recorded beside them.
+
+    Parameters
+    ----------
+    records : list of Record
+    verdict : Verdict
+        Of these records.
+    label : str
+        "Recorded on …, date".
+    """
+    _verdict(asdict(verdict), label)
+    _measurements(records, label)
+
+
+def _measurements(records: list[Record], label: str = "") -> None:
     timed = [record for record in records if record.ok]
     st.subheader("Measurements", anchor=False)
-    _table(records)
+    _table(records, label)
     if timed:
         left, right = split("bars", 2)
         with left:
-            st.subheader("Time of one product", anchor=False)
+            st.subheader("Time of one operation", anchor=False)
             draw("run_times", figures.get_run_times_info(timed))
         with right:
             st.subheader("Speed-up", anchor=False)
             draw("speedups", figures.get_speedups_info(timed))
+
+
+def _offer_recording(outcome: dict[str, Any], records: list[Record]) -> None:
+    """A button that saves what is shown, for another machine or another day."""
+    if not any(record.ok for record in records):
+        return
+    words = outcome["about"]
+    title = f"{words['model'].rsplit(' (', 1)[0]}, {words['layer']}"
+    run = RecordedRun(words["layer"], tuple(records), "", words["weights"])
+    recording = make_recording(title[:200], [run], dict(words), outcome["result"].get("device"))
+    st.download_button(
+        "Save as a recording",
+        recording_text(recording),
+        file_name=f"csbviz-{recording.date}.json",
+        mime="application/json",
+        icon=":material/download:",
+        help="A JSON file with every time, the device and the date. “Look at a recording” opens it again.",
+        on_click="ignore",
+        key="save.recording",
+    )
 
 
 def _nothing_yet() -> None:
@@ -102,6 +158,8 @@ def _nothing_yet() -> None:
             "CSB is timed against CSR and dense on the chosen layer, all in one run on one device and in a "
             "process of its own. A kernel with a wrong result is reported and never timed."
         )
+        if shipped_recordings():
+            st.caption("*Look at a recording* shows runs that were measured on another machine.")
 
 
 def _say_if_stale(then: dict[str, str], now: dict[str, str]) -> None:
@@ -117,7 +175,7 @@ def _say_if_stale(then: dict[str, str], now: dict[str, str]) -> None:
 def _say_if_unsteady(records: list[Record]) -> None:
     worst = unsteady(records)
     if worst:
-        name = f"{worst[0].title}, {OP_NAMES[worst[0].op]}, N = {worst[0].n}"
+        name = f"{worst[0].title}, {_case_name(worst[0].op, worst[0].n)}"
         share = percent(spread(worst[0]), 0)
         st.warning(
             f"The times of {plural(len(worst), 'measurement')} are unsteady (quartiles {share} of the median "
@@ -126,10 +184,12 @@ def _say_if_unsteady(records: list[Record]) -> None:
         )
 
 
-def _verdict(verdict: dict[str, Any]) -> None:
-    with st.container(border=True, key="verdict", gap="xsmall"):
-        st.caption("THE VERDICT")
+def _verdict(verdict: dict[str, Any], label: str = "") -> None:
+    with st.container(border=True, key="verdict-recorded" if label else "verdict", gap="xsmall"):
+        st.caption(f"THE VERDICT · {escape(label.upper())}" if label else "THE VERDICT")
         st.subheader(escape(verdict["sentence"]), anchor=False)
+        if verdict.get("less_exact"):
+            st.markdown(escape(verdict["less_exact"]))
         if verdict["reason"]:
             st.markdown(f"**Why:** {escape(verdict['reason'])}")
         for problem in verdict["problems"]:
@@ -140,9 +200,16 @@ def _verdict(verdict: dict[str, Any]) -> None:
 
 def _cases(cases: list[dict[str, Any]]) -> None:
     with st.expander(f"The verdict for each of {len(cases)} cases"):
+        classes = {case["precision"] for case in cases}
         for case in cases:
-            name = f"{OP_NAMES[case['op']]}, N = {case['n']}"
+            name = _case_name(case["op"], case["n"])
+            if len(classes) > 1:
+                name += f" in {class_name(case['precision'])}"
             st.markdown(f"**{name}: {_who_is_fastest(case)}.** {escape(case['reason'])}")
+
+
+def _case_name(op: str, n: int) -> str:
+    return OP_NAMES[op] if op in VECTOR_OPS else f"{OP_NAMES[op]}, N = {n}"
 
 
 def _who_is_fastest(case: dict[str, Any]) -> str:
@@ -150,20 +217,27 @@ def _who_is_fastest(case: dict[str, Any]) -> str:
     return f"{list_of([first, *level])} are equally fast" if level else f"{first} is fastest"
 
 
-def _table(records: list[Record]) -> None:
+def _table(records: list[Record], label: str = "") -> None:
     scale, unit = time_scale(record.median_us for record in records if record.ok)
     number = st.column_config.NumberColumn
+    frame = pd.DataFrame([_row(record, scale) for record in records])
+    if len({record.precision for record in records}) == 1:
+        frame = frame.drop(columns="Class")
     st.dataframe(
-        pd.DataFrame([_row(record, scale) for record in records]),
+        frame,
         hide_index=True,
         height=_ROW_HEIGHT * (min(len(records), _MOST_ROWS) + 1) + 3,
         row_height=_ROW_HEIGHT,
         placeholder="",
         alt="Median time, quartiles, speed-ups, error, rate and bytes of every kernel",
         column_config={
-            "Product": st.column_config.TextColumn("Product", width=70),
+            "Operation": st.column_config.TextColumn("Operation", width=85),
             "N": number("N", format="localized", width=60),
+            "Class": st.column_config.TextColumn(
+                "Class", width=60, help="Precision class: only kernels of one class are compared"
+            ),
             "Kernel": st.column_config.TextColumn("Kernel", pinned=False),
+            "Status": st.column_config.TextColumn("Status", width=95),
             "Median": number(f"Median ({unit})", format="%.4g"),
             "Quartiles": st.column_config.TextColumn(f"Quartiles ({unit})", alignment="right"),
             "CSR": number("× CSR", format="%.3g", help="Speed-up over the fastest CSR kernel with one copy"),
@@ -174,24 +248,25 @@ def _table(records: list[Record]) -> None:
             "Rate": number("GFLOP/s", format="%.1f", help="2 · nonzeros · N / median"),
             "Bytes": number("KiB", format="%.1f", help="Matrix and plan that the kernel reads"),
             "λ": number("λ", format="%.2f", help="Largest load / mean load of the workers"),
-            "Status": st.column_config.TextColumn("Status", width="large"),
         },
     )
     if timed := [record for record in records if record.ok]:
         first = timed[0]
         threads = f", {first.threads} threads" if first.threads else ""
-        st.caption(
-            escape(f"{first.device_name}{threads}, {first.mode}, {first.dtype}, measured {first.when}.")
-        )
+        dtypes = list_of(dict.fromkeys(record.dtype for record in timed))
+        when = f"{label}." if label else f"Measured here {first.when}."
+        st.caption(escape(f"{first.device_name}{threads}, {first.mode}, {dtypes}. {when}"))
 
 
 def _row(record: Record, scale: float) -> dict[str, Any]:
     threads = " · 1 thread" if record.threads == 1 and record.device == "cpu" else ""
     balance = f" · {record.balance.replace('_', ' ')}" if record.balance and record.format == "csb" else ""
     row = {
-        "Product": OP_NAMES[record.op],
+        "Operation": OP_NAMES[record.op],
         "N": record.n,
+        "Class": class_name(record.precision),
         "Kernel": f"{record.title}{balance}{threads}",
+        "Status": _STATUS[record.status] + (f": {record.message}" if record.message else ""),
         "Median": None,
         "Quartiles": "",
         "CSR": record.speedup_vs_csr,
@@ -200,7 +275,6 @@ def _row(record: Record, scale: float) -> dict[str, Any]:
         "Rate": 1e3 * record.tflops if record.tflops is not None else None,
         "Bytes": record.bytes / 1024 if record.bytes is not None else None,
         "λ": record.imbalance,
-        "Status": _STATUS[record.status] + (f": {record.message}" if record.message else ""),
     }
     if record.ok:
         row["Median"] = record.median_us / scale
