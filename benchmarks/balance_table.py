@@ -105,7 +105,7 @@ def rows_table(groups: dict, side: int) -> str:
 def partials(groups: dict, op: str) -> str:
     """Return one sentence on the partials that the splitting strategies write."""
     parts = []
-    for name in ("chunks", "equal_nnz"):
+    for name in ("chunks", "equal_nnz", "split_k", "stream_k"):
         files = [shares[name, op] for group in groups.values() for shares in group]
         cpu, gpu = (np.mean([getattr(f, c) for f in files]) for c in ("partials", "gpu_partials"))
         parts.append(f"{name} {cpu:.1f} with threads and {gpu:.1f} on the GPU")
