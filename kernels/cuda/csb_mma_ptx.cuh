@@ -6,6 +6,12 @@ typedef unsigned short u16;
 constexpr int IMAGE_BYTES = 8192;  // a 64 x 64 image of 16-bit numbers
 constexpr int PREFETCH = 8;        // entries that a thread fetches while the block before is multiplied
 
+#if __CUDA_ARCH__ >= 800
+constexpr bool FACTORS_IN_SHARED = true;
+#else
+constexpr bool FACTORS_IN_SHARED = false;
+#endif
+
 template <int CLASS>
 struct Numbers {  // of classes 0 and 1
     using Value = float;
@@ -101,15 +107,15 @@ __device__ __forceinline__ void wait_copies() {
 #endif
 }
 
-// Programmatic dependent launch: from compute capability 9.0 on the product starts while the images are written,
-// and waits for them only where it reads them.
+// Programmatic dependent launch: from compute capability 9.0 on a kernel starts while the one before ends, and waits
+// for it only where it reads what that wrote.
 __device__ __forceinline__ void let_dependents_start() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
-__device__ __forceinline__ void wait_for_images() {
+__device__ __forceinline__ void wait_for_kernel_before() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif

@@ -67,6 +67,7 @@ __global__ void __launch_bounds__(256)
 csb_mma_images(const typename Numbers<CLASS>::Value* __restrict__ B, int inner, int n, int vector, int exponent_a,
                int image_tiles, uint4* __restrict__ images, float* __restrict__ factors, int* __restrict__ flags) {
     using N = Numbers<CLASS>;
+    wait_for_kernel_before();  // it may write B or the values of A, or read older images
     let_dependents_start();
     const int tile = blockIdx.x % image_tiles, k_tile = blockIdx.x / image_tiles;
     const int chunk = threadIdx.x % 8, first_row = threadIdx.x / 8;  // 8 columns of rows first_row and + 32
@@ -212,7 +213,9 @@ struct Shape {
     static constexpr int UNITS = TILE_M / 64, COLUMNS = TILE_N / 64;  // images of A and of B, side by side
     static constexpr int PARTS = Numbers<CLASS>::split ? 2 : 1;       // high, and low behind it
     static constexpr int A_BYTES = UNITS * PARTS * IMAGE_BYTES, B_BYTES = COLUMNS * PARTS * IMAGE_BYTES;
-    static constexpr int STAGE_BYTES = A_BYTES + B_BYTES + (Numbers<CLASS>::scaled ? 4 * TILE_N : 0);
+    // The factors of B's columns lie behind the images, except on Turing: there two CTAs just fit without them.
+    static constexpr int FACTOR_BYTES = Numbers<CLASS>::scaled && FACTORS_IN_SHARED ? 4 * TILE_N : 0;
+    static constexpr int STAGE_BYTES = A_BYTES + B_BYTES + FACTOR_BYTES;
     static constexpr int PITCH = TILE_N + 8;  // floats of a row of sums in shared memory; fewer bank conflicts
 };
 
@@ -378,7 +381,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
 #pragma unroll
         for (int i = 0; i < P::B_BYTES / 16; i += P::THREADS)
             copy_16(stage + P::A_BYTES + 16 * (i + thread), from + i + thread);
-        if (N::scaled && thread < TILE_N / 4)
+        if (P::FACTOR_BYTES && thread < TILE_N / 4)
             copy_16(stage + P::A_BYTES + P::B_BYTES + 16 * thread,
                     factors + size_t(k_tile) * 64 * image_tiles + column_0 + 4 * thread);
     };
@@ -407,9 +410,11 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             more.put(stage + own_image, A.scale);
         }
     };
-    const auto promote = [&](u32 stage) {
-        if constexpr (N::scaled)
+    const auto promote = [&](u32 stage, int k_tile) {
+        if constexpr (P::FACTOR_BYTES > 0)
             product.promote(reinterpret_cast<const float*>(shared + (stage - stage_0) + P::A_BYTES + P::B_BYTES));
+        else if constexpr (N::scaled)
+            product.promote(factors + size_t(k_tile) * 64 * image_tiles + column_0);
     };
 
     int k_tile = first < last ? __ldg(A.steps + first) : 0;
@@ -417,7 +422,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
     int2 piece = piece_of(first + 1);
     int any_flag = 0;
     if constexpr (STAGES == 1) {
-        wait_for_images();
+        wait_for_kernel_before();
         for (int step = first; step < last; step++) {
             if (step > first) __syncthreads();  // the step before is multiplied
             zero_image(stage_0);
@@ -433,7 +438,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             any_flag |= flag;
             if (!flag) {
                 product.template multiply<0, 4>(stage_0);
-                promote(stage_0);
+                promote(stage_0, k_tile);
             }
             k_tile = next;
         }
@@ -443,7 +448,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
         put(stage_0);
         fetch(piece);
         piece = piece_of(first + 2);
-        wait_for_images();
+        wait_for_kernel_before();
         copy_images(stage_0, k_tile);
         int flag = flagged(k_tile);
         int next = first + 1 < last ? __ldg(A.steps + first + 1) : 0;
@@ -470,15 +475,15 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             }
             if (!flag) {
                 product.template multiply<2, 4>(now);
-                promote(now);
+                promote(now, k_tile);
             }
-            flag = flag_then, next = after;
+            flag = flag_then, k_tile = next, next = after;
         }
     }
 
     // Exceptions, in float32 on sums in shared memory, 64 rows at a time: flagged steps, and in the first split the
     // tiny entries. A thread owns a column and every so manieth row.
-    wait_for_images();  // a CTA without steps has not waited yet
+    wait_for_kernel_before();  // a CTA without steps has not waited yet
     const int units = (out_rows + 63) / 64;
     for (int unit = 0; unit < P::UNITS; unit++) {
         const int global_unit = m_tile * P::UNITS + unit;
@@ -505,6 +510,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             if (!flagged(k)) continue;
             for (int b = 0; b < 1 << A.blocks_shift; b++) {
                 const int2 at = __ldg(A.pieces + size_t(step) * groups + (unit << A.blocks_shift) + b);
+#pragma unroll 4  // loads of several entries at once
                 for (int e = at.x; e < at.y; e++) {
                     const int place = __ldg(A.places + e), row = place / 128;
                     const int col = (place / 16 % 8 ^ row % 8) * 8 + place / 2 % 8;
@@ -526,21 +532,21 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
     if (splits > 1) {
         constexpr int QUADS = 2 * P::FRAGMENTS;  // float4 of a thread
         float4* const tile = partials + (size_t(n_tile) * tiles_m + m_tile) * splits * (QUADS * P::THREADS) + thread;
-        __shared__ int finished;
+        int* const finished = reinterpret_cast<int*>(shared);  // CTAs of the tile; static memory would cost room
 #pragma unroll
         for (int q = 0; q < QUADS; q++) {
             const float(&s)[4] = product.sums[q / P::FRAGMENTS][q % P::FRAGMENTS];
             __stcg(tile + (split * QUADS + q) * P::THREADS, make_float4(s[0], s[1], s[2], s[3]));
         }
         __threadfence();  // the sums are visible before the ticket is
-        __syncthreads();
+        __syncthreads();  // and nobody reads the images any more
         if (thread == 0) {
             int* const ticket = tickets + n_tile * tiles_m + m_tile;
-            finished = atomicAdd(ticket, 1) + 1;
-            if (finished == splits) *ticket = 0;  // ready for the next launch
+            *finished = atomicAdd(ticket, 1) + 1;
+            if (*finished == splits) *ticket = 0;  // ready for the next launch
         }
         __syncthreads();  // `finished` is written
-        if (finished < splits) return;
+        if (*finished < splits) return;
         __threadfence();  // the others' sums are read after their tickets
 #pragma unroll
         for (int q = 0; q < QUADS; q++) {

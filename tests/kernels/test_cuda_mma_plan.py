@@ -11,7 +11,15 @@ import scipy.sparse as sp
 from csbviz.errors import OptionError
 from csbviz.formats import CSBMatrix
 from csbviz.ops.cuda.mma import accepts
-from csbviz.ops.cuda.mma_launch import TILES, TUNABLES, Launch, choose_launch, instantiations, shared_bytes
+from csbviz.ops.cuda.mma_launch import (
+    TILES,
+    TUNABLES,
+    Launch,
+    choose_launch,
+    instantiations,
+    shared_bytes,
+    worth_trying,
+)
 from csbviz.ops.cuda.mma_plan import LEAST_A, build_steps, entry_places, list_tiny, value_range
 from csbviz.ops.cuda.module import DeviceLimits, read_source
 
@@ -308,7 +316,7 @@ def test_16_bit_values_may_be_anything():
 @pytest.mark.parametrize("rows", [1, 64, 512, 4096])
 def test_the_chosen_launch_fits_the_device(rows, n, precision, device):
     launch = choose_launch(rows, 16.0, n, precision, device)
-    assert shared_bytes(precision, launch) <= device.shared_bytes
+    assert shared_bytes(precision, launch, device.capability) <= device.shared_bytes
     assert (launch.tile_m, launch.tile_n) in TILES
     assert launch.splits <= 16
 
@@ -320,9 +328,16 @@ def test_a_small_grid_is_split():
 
 def test_the_shared_memory_is_that_of_the_source():
     """64 x 128 in fp32: two images for each 64 rows or columns, 8 KiB each, and 128 factors."""
-    assert shared_bytes("fp32", Launch(64, 128, 2, 1)) == 2 * ((2 + 4) * 8192 + 512)
-    assert "A_BYTES + B_BYTES + (Numbers<CLASS>::scaled ? 4 * TILE_N : 0)" in SOURCE
+    assert shared_bytes("fp32", Launch(64, 128, 2, 1), (8, 0)) == 2 * ((2 + 4) * 8192 + 512)
+    assert "FACTOR_BYTES = Numbers<CLASS>::scaled && FACTORS_IN_SHARED ? 4 * TILE_N : 0;" in SOURCE
+    assert "STAGE_BYTES = A_BYTES + B_BYTES + FACTOR_BYTES;" in SOURCE
     assert "PITCH = TILE_N + 8" in SOURCE
+
+
+def test_turing_holds_two_ctas():
+    """It has 64 KiB, and CTAs of one stage wait for each other's memory."""
+    shape = Launch(64, 64, 1, 1)
+    assert 2 * shared_bytes("fp32", shape, TURING.capability) <= TURING.shared_per_multiprocessor
 
 
 @pytest.mark.parametrize("wanted", [{"tile": "32x32"}, {"stages": 3}, {"splits": 5}])
@@ -364,3 +379,16 @@ def test_each_architecture_gets_its_instructions(architecture, has, lacks):
     assert has in ptx.decode()
     assert lacks not in ptx.decode()
     assert "ldmatrix" in ptx.decode()
+
+
+@pytest.mark.parametrize("device", [H100, TURING])
+@pytest.mark.parametrize("n", [8, 128, 2048])
+@pytest.mark.parametrize("rows", [64, 512, 4096])
+def test_what_is_worth_trying_includes_what_is_chosen(rows, n, device):
+    settings = worth_trying(rows, 16.0, n, "fp32", device)
+    chosen = choose_launch(rows, 16.0, n, "fp32", device)
+    tile = f"{chosen.tile_m}x{chosen.tile_n}"
+    assert {"tile": tile, "stages": chosen.stages, "splits": chosen.splits} in settings
+    assert len(settings) <= 64
+    for setting in settings:
+        choose_launch(rows, 16.0, n, "fp32", device, **setting)

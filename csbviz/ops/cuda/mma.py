@@ -18,6 +18,7 @@ from csbviz.ops.cuda.mma_launch import (
     images_function,
     product_function,
     shared_bytes,
+    worth_trying,
 )
 from csbviz.ops.cuda.mma_plan import TILE, build_steps, entry_places, list_tiny, value_range
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
@@ -28,12 +29,14 @@ from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, regis
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["MIN_CAPABILITY", "MmaProduct", "accepts", "prepare"]
+__all__ = ["MIN_CAPABILITY", "MmaProduct", "accepts", "candidates", "prepare"]
 
 MIN_CAPABILITY = (7, 5)
 
 _SIDES = (16, 32, 64)
 _SCALED = ("fp32", "tf32")  # classes of float32 values
+_OWN_CLASS = {"float16": "fp16", "bfloat16": "bf16"}
+
 _TINY_SHARE = 1e-3
 """Most entries, of all, that may be added one by one because they are too small for the images."""
 
@@ -129,7 +132,7 @@ class MmaProduct:
         self._exponent = np.int32(exponent)
         self._tiles = max(1, -(-self._rows // shape.tile_m)), -(-n // shape.tile_n)
         self._k_tiles, self._image_tiles = -(-self._inner // TILE), self._tiles[1] * shape.tile_n // TILE
-        # Only code for compute capability 9.0 waits for the images itself.
+        # Only code for compute capability 9.0 waits by itself for the kernel before.
         self._overlap = device.capability >= (9, 0) and target is None and self._k_tiles > 0
         self._images_kernel = get_kernel(images_function(precision), target)
         self._kernel = get_kernel(product_function(precision, transpose, shape), target)
@@ -165,13 +168,15 @@ class MmaProduct:
         sizes = map(np.int32, (self._inner, self._n, vector))
         arguments = (launches.B, *sizes, self._exponent, np.int32(self._image_tiles), *images)
         grid = (self._k_tiles * self._image_tiles,)
-        return launches.LaunchPlan(self._images_kernel, grid, (256,), 0, arguments)
+        return launches.LaunchPlan(
+            self._images_kernel, grid, (256,), 0, arguments, programmatic=self._overlap
+        )
 
     def _product_launch(self, pairs: bool, images: tuple, partials: tuple):
         sizes = (self._tiles[0], self._image_tiles, self.shape.splits, self._rows, self._n, pairs)
         arguments = (*self._matrix, *images, *map(np.int32, sizes), launches.B, launches.C, *partials)
         grid = (self._tiles[0] * self._tiles[1] * self.shape.splits,)
-        shared = shared_bytes(self._precision, self.shape)
+        shared = shared_bytes(self._precision, self.shape, current_device().capability)
         return launches.LaunchPlan(
             self._kernel, grid, (self.shape.threads,), shared, arguments, programmatic=self._overlap
         )
@@ -195,6 +200,27 @@ def _device_places(A: CSBMatrix, device: int):
     if key not in A.cache:
         A.cache[key] = cupy.asarray(entry_places(A))
     return A.cache[key]
+
+
+def _size(A: CSBMatrix, op: str) -> tuple[int, float]:
+    """Rows of the product, and how many tiles of the inner dimension hold entries for the mean 64 of them."""
+    transpose = is_transposed(op)
+    lists = build_steps(A, transpose, TILE)
+    return A.shape[1 if transpose else 0], len(lists.steps) / max(1, len(lists.step_ptr) - 1)
+
+
+def candidates(A: CSBMatrix, op: str, n: int, precision: str = "fp32") -> list[dict]:
+    """Settings of the tunables that are worth trying for a product on the current CUDA device.
+
+    Parameters
+    ----------
+    A, op, n
+        See `accepts`.
+    precision : {"fp32", "tf32"}
+        Class of a product of float32 values.
+    """
+    precision = _OWN_CLASS.get(A.dtype, precision)
+    return worth_trying(*_size(A, op), n, precision, current_device())
 
 
 def prepare(
@@ -243,13 +269,11 @@ def prepare(
     OptionError
         If a parameter has a value that the kernel does not offer.
     """
-    own = {"float16": "fp16", "bfloat16": "bf16"}
-    precision = own.get(A.dtype) or precision or "fp32"
+    precision = _OWN_CLASS.get(A.dtype) or precision or "fp32"
     transpose = is_transposed(op)
-    rows = A.shape[1 if transpose else 0]
-    lists = build_steps(A, transpose, TILE)
-    mean = len(lists.steps) / max(1, len(lists.step_ptr) - 1)
-    shape = choose_launch(rows, mean, n, precision, current_device(), tile=tile, stages=stages, splits=splits)
+    shape = choose_launch(
+        *_size(A, op), n, precision, current_device(), tile=tile, stages=stages, splits=splits
+    )
     product = MmaProduct(A, transpose, n, precision, shape, target)
     params = {"tile": f"{shape.tile_m}x{shape.tile_n}", "stages": shape.stages, "splits": shape.splits}
     params["workspace_bytes"] = product.workspace_bytes
@@ -273,6 +297,7 @@ def _register(name: str, title: str, precision: dict[str, str], summary: str) ->
             min_capability=MIN_CAPABILITY,
             requires=functools.partial(missing_reason, source=SOURCE),
             accepts=functools.partial(accepts, precision=single),
+            candidates=functools.partial(candidates, precision=single),
         )
     )
 

@@ -20,6 +20,7 @@ __all__ = [
     "instantiations",
     "product_function",
     "shared_bytes",
+    "worth_trying",
 ]
 
 SOURCE = "csb_spmm_mma.cu"
@@ -86,11 +87,11 @@ def instantiations() -> tuple[Function, ...]:
     return (*map(images_function, CLASSES), *products)
 
 
-def shared_bytes(precision: str, launch: Launch) -> int:
-    """Dynamic shared memory of a CTA."""
+def shared_bytes(precision: str, launch: Launch, capability: tuple[int, int]) -> int:
+    """Dynamic shared memory of a CTA, by the compute capability that the kernel was compiled for."""
     parts = 2 if precision == "fp32" else 1
     images = (launch.tile_m + launch.tile_n) // 64 * parts * IMAGE_BYTES
-    factors = 4 * launch.tile_n if precision in ("fp32", "tf32") else 0
+    factors = 4 * launch.tile_n if precision in ("fp32", "tf32") and capability >= (8, 0) else 0
     sums = 64 * (launch.tile_n + 8) * 4
     return max(launch.stages * (images + factors), sums)
 
@@ -125,7 +126,7 @@ def choose_launch(rows: int, steps: float, n: int, precision: str, device: Devic
     stages = TUNABLES["stages"] if wanted.get("stages") is None else [wanted["stages"]]
     splits = TUNABLES["splits"] if wanted.get("splits") is None else [wanted["splits"]]
     candidates = [Launch(*tile, stage, split) for tile, stage, split in product(tiles, stages, splits)]
-    fitting = [c for c in candidates if shared_bytes(precision, c) <= device.shared_bytes]
+    fitting = [c for c in candidates if shared_bytes(precision, c, device.capability) <= device.shared_bytes]
     if not fitting:
         raise OptionError(
             f"No launch of tile {wanted.get('tile')} with {wanted.get('stages')} stages fits "
@@ -134,12 +135,40 @@ def choose_launch(rows: int, steps: float, n: int, precision: str, device: Devic
     return min(fitting, key=lambda launch: predict_us(launch, rows, steps, n, precision, device))
 
 
+def worth_trying(
+    rows: int, steps: float, n: int, precision: str, device: DeviceLimits
+) -> list[dict[str, str | int]]:
+    """Settings of `TUNABLES` for an exhaustive search: no tile of which half would be empty, no grid that is
+    split although it fills the device several times, and none that leaves most of it idle without need.
+
+    Parameters
+    ----------
+    rows, steps, n, precision, device
+        See `choose_launch`.
+    """
+    found = []
+    for (tile_m, tile_n), stages, splits in product(TILES, TUNABLES["stages"], TUNABLES["splits"]):
+        launch = Launch(tile_m, tile_n, stages, splits)
+        ctas = -(-rows // tile_m) * -(-n // tile_n) * splits
+        half_empty = (tile_m > 64 and tile_m >= 2 * rows) or (tile_n > 64 and tile_n >= 2 * n)
+        too_many = splits > 1 and (splits > steps or ctas > 6 * device.multiprocessors)
+        too_few = 4 * ctas < device.multiprocessors and 2 * splits <= min(steps, max(TUNABLES["splits"]))
+        if half_empty or too_many or too_few:
+            continue
+        if shared_bytes(precision, launch, device.capability) <= device.shared_bytes:
+            found.append({"tile": f"{tile_m}x{tile_n}", "stages": stages, "splits": splits})
+    return found
+
+
 def predict_us(
     launch: Launch, rows: int, steps: float, n: int, precision: str, device: DeviceLimits
 ) -> float:
     """Microseconds that a product takes with this launch, roughly: waves of CTAs times steps of a CTA."""
     ctas = -(-rows // launch.tile_m) * -(-n // launch.tile_n) * launch.splits
-    by_shared = device.shared_per_multiprocessor // (shared_bytes(precision, launch) + 1024)
+    reserved = 1024 if device.capability >= (8, 0) else 0  # of each CTA, by the system
+    by_shared = device.shared_per_multiprocessor // (
+        shared_bytes(precision, launch, device.capability) + reserved
+    )
     by_registers = 4 if launch.threads * launch.tile_n == 128 * 64 and launch.tile_m == 64 else 2
     resident = max(1, min(by_shared, by_registers // (launch.threads // 128)))
     waves = -(-ctas // (resident * device.multiprocessors))
