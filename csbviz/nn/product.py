@@ -43,6 +43,8 @@ class CSBWeights:
         return _multiply(self._matrix.T, G)
 
     def sampled_product(self, G: torch.Tensor, B: torch.Tensor) -> torch.Tensor:
+        if G.dtype in (torch.float16, torch.bfloat16):  # the sums need more digits
+            return sddmm(self._matrix, G.float(), B.float(), threads=_threads()).to(G.dtype)
         return sddmm(self._matrix, G, B, threads=_threads())
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csbviz.errors import MatrixError, OptionError, UnavailableError
+from csbviz.errors import MatrixError, OptionError
 from csbviz.ops.csb_cpu import kernel_module
 from csbviz.ops.operands import as_operand, current_stream_of
 from csbviz.ops.threads import check_threads, use_threads
@@ -37,8 +37,8 @@ def sddmm(A: CSBMatrix, U, V, out=None, threads: int | None = None):
     A : CSBMatrix
         M x K; only its structure is read. A transposed view is accepted.
     U, V : numpy.ndarray, torch.Tensor or cupy.ndarray
-        M x N and K x N, of the dtype of `A` (float32 or float64), both of one kind and on one device;
-        row-major, other layouts are copied.
+        M x N and K x N, both float32 or both float64, whatever the matrix holds; of one kind and on one
+        device; row-major, other layouts are copied.
     out : same kind as U, optional
         (nnz,), contiguous: where the result goes.
     threads : int, optional
@@ -61,14 +61,15 @@ def sddmm(A: CSBMatrix, U, V, out=None, threads: int | None = None):
     stored = A.stored
     if A.transposed:
         U, V = V, U
-    if stored.dtype not in SDDMM_DTYPES:
-        raise UnavailableError(
-            f"The matrix holds {stored.dtype} values; the sampled product takes {' and '.join(SDDMM_DTYPES)}."
-        )
+    dtype, other = (str(getattr(array, "dtype", "")).removeprefix("torch.") for array in (U, V))
+    if other and other != dtype:
+        raise MatrixError(f"U is {dtype} but V is {other}; both need the same type.")
+    if dtype not in SDDMM_DTYPES:
+        raise MatrixError(f"U is {dtype or type(U).__name__}; needed is {' or '.join(SDDMM_DTYPES)}.")
     with current_stream_of(U):
         u, v = (
-            as_operand(U, stored.shape[0], stored.dtype, "U"),
-            as_operand(V, stored.shape[1], stored.dtype, "V"),
+            as_operand(U, stored.shape[0], dtype, "U"),
+            as_operand(V, stored.shape[1], dtype, "V"),
         )
         if (u.kind, u.device) != (v.kind, v.device):
             raise MatrixError(
@@ -78,7 +79,7 @@ def sddmm(A: CSBMatrix, U, V, out=None, threads: int | None = None):
             raise MatrixError(
                 f"U has {u.array.shape[1]} columns and V {v.array.shape[1]}; both need the same number."
             )
-        out = _result(stored, U, u.kind, out)
+        out = _result(stored, U, u.kind, dtype, out)
         if u.device == "cpu":
             _on_cpu(
                 stored, u.array, v.array, out if u.kind == "numpy" else out.numpy(), check_threads(threads)
@@ -88,7 +89,7 @@ def sddmm(A: CSBMatrix, U, V, out=None, threads: int | None = None):
     return out
 
 
-def _result(A: CSBMatrix, U, kind: str, out):
+def _result(A: CSBMatrix, U, kind: str, dtype: str, out):
     """A new array of one number an entry, or the caller's, checked."""
     if out is None:
         if kind == "torch":
@@ -96,13 +97,13 @@ def _result(A: CSBMatrix, U, kind: str, out):
         if kind == "cupy":
             import cupy
 
-            return cupy.empty(A.nnz, A.dtype)
-        return np.empty(A.nnz, A.dtype)
+            return cupy.empty(A.nnz, dtype)
+        return np.empty(A.nnz, dtype)
     if type(out).__module__.partition(".")[0] != kind:
         raise OptionError(f"out is a {type(out).__name__}; it must be of the same kind as U.")
-    if tuple(out.shape) != (A.nnz,) or str(out.dtype).removeprefix("torch.") != A.dtype:
+    if tuple(out.shape) != (A.nnz,) or str(out.dtype).removeprefix("torch.") != dtype:
         raise OptionError(
-            f"out is {out.dtype} of shape {tuple(out.shape)}; needed is {A.dtype} of shape ({A.nnz},)."
+            f"out is {out.dtype} of shape {tuple(out.shape)}; needed is {dtype} of shape ({A.nnz},)."
         )
     contiguous = out.is_contiguous() if kind == "torch" else out.flags.c_contiguous
     if not contiguous or getattr(out, "device", None) != getattr(U, "device", None):
@@ -119,9 +120,9 @@ def _on_cpu(A: CSBMatrix, U: np.ndarray, V: np.ndarray, out: np.ndarray, threads
     if A.nnz * U.shape[1] < _LEAST_WORK:
         threads = 1
     index = tuple(np.ascontiguousarray(array) for array in (A.row_ind, A.col_ind, A.blk_ptr))
-    names = (A.dtype, *(array.dtype.name for array in index))
+    names = (U.dtype.name, *(array.dtype.name for array in index))
     function = kernel_module("sddmm").sampled_product(*names, threads > 1)
-    tile = _TILE_BYTES // A.values.itemsize
+    tile = _TILE_BYTES // U.itemsize
     with use_threads(threads), kernel_module("workers").LOCK:
         function(*index, *A.block_shape, A.grid[1], U, V, tile, out, threads)
 
@@ -130,4 +131,4 @@ def _on_cuda(A: CSBMatrix, U, V, out) -> None:
     from csbviz.ops.cuda.sddmm import sampled_product
 
     address = out.data_ptr() if hasattr(out, "data_ptr") else out.data.ptr
-    sampled_product(A, U.shape[1])(U.data.ptr, V.data.ptr, address)
+    sampled_product(A, U.shape[1], U.dtype.name)(U.data.ptr, V.data.ptr, address)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
-from csbviz.errors import MatrixError, OptionError, UnavailableError
+from csbviz.errors import MatrixError, OptionError
 from csbviz.ops.cuda.sddmm import column_parts, first_blocks
 from csbviz.ops.sampled import sddmm
 from tests.kernels.cuda_cases import CASES, NAMES
@@ -38,6 +38,14 @@ def test_any_shape(case, dtype):
             assert sddmm(A, U, V, out, threads) is out
             assert relative_error(out, expected) <= bound(dtype)
         assert relative_error(sddmm(A.T, V, U), expected) <= bound(dtype)
+
+
+def test_only_the_structure_of_the_matrix_counts():
+    A = CASES[0].matrix()
+    U, V, expected = operands(A, 8)
+    half = sddmm(A.astype("float16"), U, V)
+    assert half.dtype == np.float32
+    assert relative_error(half, expected) <= ERROR_BOUNDS["fp32"]
 
 
 def test_no_columns_give_zeros():
@@ -90,8 +98,13 @@ def test_columns_are_dealt_out_where_ctas_are_few():
         (lambda A, U, V: (A, U[1:], V), MatrixError, "U has 255 rows; the product needs 256"),
         (lambda A, U, V: (A, U, V[1:]), MatrixError, "V has 191 rows; the product needs 192"),
         (lambda A, U, V: (A, U[:, 1:], V), MatrixError, "U has 7 columns and V 8"),
-        (lambda A, U, V: (A, U.astype(np.float64), V), MatrixError, "U is float64"),
-        (lambda A, U, V: (A.astype("float16"), U, V), UnavailableError, "float16 values"),
+        (lambda A, U, V: (A, U.astype(np.float64), V), MatrixError, "U is float64 but V is float32"),
+        (
+            lambda A, U, V: (A, U.astype(np.float16), V.astype(np.float16)),
+            MatrixError,
+            "U is float16; needed is float32 or",
+        ),
+        (lambda A, U, V: (A, [[1.0]], [[1.0]]), MatrixError, "U is list; needed is"),
         (lambda A, U, V: (A, U, V, np.empty(3, np.float32)), OptionError, r"out is float32 of shape \(3,\)"),
         (lambda A, U, V: (A, U, V, np.empty(A.nnz)), OptionError, "out is float64"),
         (lambda A, U, V: (A, U, V, [0.0] * A.nnz), OptionError, "out is a list"),
@@ -116,7 +129,7 @@ def run_on_gpu(A, U, V, version=None, parts=None):
     from csbviz.ops.cuda.sddmm import SampledProduct
 
     u, v, out = cupy.asarray(U), cupy.asarray(V), cupy.full(A.nnz, cupy.nan, A.dtype)
-    SampledProduct(A, U.shape[1], version, parts)(u.data.ptr, v.data.ptr, out.data.ptr)
+    SampledProduct(A, U.shape[1], A.dtype, version, parts)(u.data.ptr, v.data.ptr, out.data.ptr)
     return out.get()
 
 

@@ -106,6 +106,22 @@ def test_training_gives_the_weights_of_the_masked_dense_layer():
     torch.testing.assert_close(layer.to_linear().weight, dense.weight, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    layer, dense, _ = pair_on_gpu(out_features=256, in_features=192, dtype=torch.float32, block_shape=64)
+    layer.to(dtype)
+    with torch.no_grad():
+        dense.weight.copy_(dense.weight.to(dtype))
+    X, G = torch.randn(128, 192, device="cuda").to(dtype), torch.randn(128, 256, device="cuda").to(dtype)
+    Y, dX, others = gradients(layer, X, G)
+    assert {tensor.dtype for tensor in (Y, dX, *others.values())} == {dtype}
+    expected_Y, expected_dX, expected_others = gradients(dense, X.float(), G.float())
+    expected_values = at_stored(layer, expected_others["weight"])
+    for found, expected in ((Y, expected_Y), (dX, expected_dX), (others["values"], expected_values)):
+        bound = 2e-3 if dtype == torch.float16 else 1e-2
+        assert torch.linalg.norm(found.float() - expected) <= bound * torch.linalg.norm(expected)
+
+
 def test_moving_between_devices():
     layer, dense, _ = make_pair()
     X = torch.randn(5, 29, dtype=torch.float64)

@@ -59,9 +59,11 @@ class SampledProduct:
     Parameters
     ----------
     A : CSBMatrix
-        The stored matrix, M x K, float32 or float64; its values are not read.
+        The stored matrix, M x K; its values are not read.
     n : int
         Columns of U and V.
+    dtype : str
+        Of U, V and the result: "float32" or "float64".
     version : int, optional
         1 or 2, the kernels of the source; the one that suits `n` by default.
     parts : int, optional
@@ -78,7 +80,9 @@ class SampledProduct:
         If a launch would need more CTAs than a grid has.
     """
 
-    def __init__(self, A: CSBMatrix, n: int, version: int | None = None, parts: int | None = None):
+    def __init__(
+        self, A: CSBMatrix, n: int, dtype: str, version: int | None = None, parts: int | None = None
+    ):
         import cupy
 
         device = current_device()
@@ -86,7 +90,7 @@ class SampledProduct:
         key = ("csb_sddmm", device.id)
         if key not in A.cache:
             A.cache[key] = cupy.asarray(first_blocks(A))
-        self.n, self._nnz, self.dtype = n, A.nnz, A.dtype
+        self.n, self._nnz, self.dtype = n, A.nnz, dtype
         self._version = version or (1 if n <= _NARROW else 2)
         index = [arrays["row_ind"], arrays["col_ind"], arrays["blk_ptr"]]
         self._structure = (
@@ -95,9 +99,9 @@ class SampledProduct:
             np.int64(A.nnz),
             *map(np.int32, (A.grid[1], *A.block_shape, n)),
         )
-        names = (A.dtype, *(str(array.dtype) for array in index))
+        names = (dtype, *(str(array.dtype) for array in index))
         chunks = -(-A.nnz // _CHUNK)
-        self._warps = _WARPS[A.dtype]
+        self._warps = _WARPS[dtype]
         self.parts = (
             1 if self._version == 1 else parts or column_parts(chunks, n, self._warps, device.multiprocessors)
         )
@@ -111,8 +115,8 @@ class SampledProduct:
         else:
             vectors = (1, 4) if n % 4 == 0 else (1,)
             self._kernels = {v: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, v))) for v in vectors}
-        self._partials = cupy.empty((self.parts, A.nnz) if self.parts > 1 else 0, A.dtype)
-        self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (A.dtype,))) if self.parts > 1 else None
+        self._partials = cupy.empty((self.parts, A.nnz) if self.parts > 1 else 0, dtype)
+        self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (dtype,))) if self.parts > 1 else None
         self.bytes = A.cache[key].nbytes + self._partials.nbytes
 
     def __call__(self, u: int, v: int, out: int) -> None:
@@ -136,16 +140,16 @@ class SampledProduct:
             self._add((-(-self._nnz // 256),), (256,), arguments)
 
 
-def sampled_product(A: CSBMatrix, n: int) -> SampledProduct:
+def sampled_product(A: CSBMatrix, n: int, dtype: str) -> SampledProduct:
     """The product made ready on the current device, kept with the matrix."""
     import cupy
 
     kept = A.cache.setdefault("csb_sddmm_products", {})
-    key = (current_device().id, n)
+    key = (current_device().id, n, dtype)
     if key not in kept:
         if len(kept) >= 16:
             kept.pop(next(iter(kept)))
-        kept[key] = SampledProduct(A, n)
+        kept[key] = SampledProduct(A, n, dtype)
         # The uploads are ordered on this stream only; a later product may come on another one.
         cupy.cuda.get_current_stream().synchronize()
     return kept[key]
