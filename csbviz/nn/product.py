@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 from csbviz.ops.dispatch import spmm
 from csbviz.ops.sampled import sddmm
 from csbviz.ops.threads import cpu_count
+from csbviz.ops.transposed import transposed
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -82,16 +83,18 @@ def layer_product(
 class _LayerProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, X, values, bias, weights, features_first):
-        columns = _row_major(X, features_first)
+        columns = _with_features_first(X, features_first)
         Y = weights.product(columns)
-        if bias is not None:
+        if not features_first:
+            Y = transposed(Y, bias)
+        elif bias is not None:
             Y += bias[:, None]
         ctx.weights, ctx.features_first = weights, features_first
         # The backward product reads the values again, where they lie: they must still be the same then.
         ctx.values = values.detach()
         ctx.version = version_of(values)
         ctx.save_for_backward(columns if ctx.needs_input_grad[1] else None)
-        return _row_major(Y, features_first)
+        return Y
 
     @staticmethod
     @once_differentiable
@@ -102,8 +105,10 @@ class _LayerProduct(torch.autograd.Function):
                 "The values of a CSBLinear were changed in place between its forward and its backward pass; "
                 "take the optimizer's step after the backward pass."
             )
-        G = _row_major(gradient, ctx.features_first) if needs_x or needs_values else None
-        dX = _row_major(ctx.weights.transposed_product(G), ctx.features_first) if needs_x else None
+        G = _with_features_first(gradient, ctx.features_first) if needs_x or needs_values else None
+        dX = ctx.weights.transposed_product(G) if needs_x else None
+        if needs_x and not ctx.features_first:
+            dX = transposed(dX)
         dvalues = None
         if needs_values:
             (columns,) = ctx.saved_tensors
@@ -117,9 +122,9 @@ def version_of(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def _row_major(tensor: torch.Tensor, features_first: bool) -> torch.Tensor:
-    """The tensor, transposed unless the features come first, contiguous."""
-    return (tensor if features_first else tensor.t()).contiguous()
+def _with_features_first(tensor: torch.Tensor, features_first: bool) -> torch.Tensor:
+    """The tensor as the kernels take it: a row for each feature, contiguous."""
+    return tensor.contiguous() if features_first else transposed(tensor)
 
 
 def _multiply(matrix: CSBMatrix, B: torch.Tensor) -> torch.Tensor:

@@ -57,6 +57,7 @@ SOURCES = {
     "csb_spmm.cu": Source("csbviz.ops.cuda.rows_launch"),
     "csb_spmm_mma.cu": Source("csbviz.ops.cuda.mma_launch"),
     "csb_sddmm.cu": Source("csbviz.ops.cuda.sddmm"),
+    "csb_transpose.cu": Source("csbviz.ops.cuda.transpose"),
     "csb_convert.cu": Source("csbviz.ops.cuda.convert"),
     "csb_spmm_wgmma.cu": Source("csbviz.ops.cuda.wgmma_plan", (9, 0), exact=True),
 }
