@@ -59,12 +59,22 @@ def current_stream_of(B) -> AbstractContextManager:
         import cupy
         import torch
 
-        pointer = torch.cuda.current_stream(B.device).cuda_stream
         context = ExitStack()
         context.enter_context(cupy.cuda.Device(B.device.index))
-        context.enter_context(cupy.cuda.ExternalStream(pointer) if pointer else cupy.cuda.Stream.null)
+        context.enter_context(_as_cupy_stream(torch.cuda.current_stream(B.device)))
         return context
     return B.device if _is_cupy(B) else nullcontext()
+
+
+def _as_cupy_stream(stream):
+    """CuPy's object for a stream of PyTorch."""
+    import cupy
+
+    if not stream.cuda_stream:
+        return cupy.cuda.Stream.null
+    if hasattr(stream, "__cuda_stream__") and hasattr(cupy.cuda.Stream, "from_external"):
+        return cupy.cuda.Stream.from_external(stream)
+    return cupy.cuda.ExternalStream(stream.cuda_stream)  # PyTorch or CuPy from before that protocol
 
 
 def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
