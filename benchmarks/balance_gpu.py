@@ -151,7 +151,7 @@ def load(path: Path):
 
 def find(folder: Path, kind: str, layer: str, sparsity: str) -> Path | None:
     """The file of a layer, or None."""
-    return next((folder / SETS[kind] / sparsity).glob(f"{layer}.smtx*"), None)
+    return next((folder / SETS[kind] / sparsity).glob(f"{layer}*.smtx*"), None)
 
 
 def measure_all(args) -> dict:
