@@ -213,7 +213,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--kernels", nargs="+", help="names of contenders (default: all)")
     parser.add_argument("--held-out", choices=("also", "only", "no"), default="also")
-    parser.add_argument("--min-time", type=float, default=0.005, help="seconds of timing a contender")
+    parser.add_argument("--min-time", type=float, default=0.0022, help="seconds of timing a contender")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no matrix is begun")
     parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
     parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")

@@ -53,7 +53,7 @@ def in_worker(measure: Callable, count: int, *arguments) -> Iterator[tuple[str, 
             pass
         finally:  # the caller may have had enough, too
             worker.kill()
-            worker.join()
+            worker.join(5.0)
         if index < count:
             if kernel in skip or not kernel:
                 raise SystemExit(f"The worker ended at matrix {index} and no kernel explains it.")
