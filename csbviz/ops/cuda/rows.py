@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from csbviz.errors import OptionError
+from csbviz.errors import OptionError, UnavailableError
 from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan, run_with
 from csbviz.ops.cuda.module import DeviceLimits, Function, current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.rows_launch import (
@@ -35,6 +35,9 @@ MIN_CAPABILITY = (7, 5)
 
 _STAGE_BYTES = 6 << 10
 """Shared memory for staged entries, a warp: 1024 threads fit a multiprocessor that has 200 KiB or more."""
+
+_MOST = 0x7FFFFFFF
+"""What 32-bit numbers in the kernels count to."""
 
 # Tried and left out: asking for a carve-out of shared memory just as large as the resident CTAs need won
 # 1 %; renumbering the CTAs so that those of one multiprocessor share a tile of B lost 2 %.
@@ -185,7 +188,11 @@ class GatherProduct(_Product):
         entry_bytes = 16 if A.dtype == "float64" else 8
         rest = 4 * (launch.window_rows + 1)
         budget = min(_STAGE_BYTES * launch.warps, device.shared_bytes - rest - 64)
+        if plan.jobs > _MOST:
+            raise UnavailableError(f"The plan has {plan.jobs} jobs; the kernel counts up to {_MOST}.")
         arrays = build_gather_plan(A, plan, budget // entry_bytes)
+        if arrays.source.size > 0xFFFFFFFF:
+            raise UnavailableError(f"The plan orders {arrays.source.size} entries; 32 bits count them.")
         super().__init__(A, plan, arrays, device)
         self.bytes += self._indices[1].nbytes
         self.launch, self.execution = launch, execution
@@ -340,6 +347,12 @@ def _prepared(product: _Product, params: dict) -> Prepared:
     return Prepared(run_with(product), product.bytes, product.plan, params, notes, launch=product)
 
 
+def _accepts(A: CSBMatrix, op: str, n: int) -> str | None:
+    """Rows of B and C are stepped through by 32-bit numbers of bytes."""
+    most = _MOST // (8 if A.dtype == "float64" else 4)
+    return None if n <= most else f"B has {n} columns; the kernel takes at most {most}."
+
+
 _ENTRY = {
     "format": "csb",
     "device": "cuda",
@@ -348,6 +361,7 @@ _ENTRY = {
     "precision": {"float32": "fp32", "float64": "fp64"},
     "min_capability": MIN_CAPABILITY,
     "requires": functools.partial(missing_reason, MIN_CAPABILITY),
+    "accepts": _accepts,
 }
 register(
     Kernel(

@@ -1,0 +1,44 @@
+"""The tables of strategies that a GPU executed: made from the records, and the document holds them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks import balance_gpu_tables as report
+
+
+def record(strategy, execution, median_us, n=128, kind="even", **other):
+    facts = {"matrix": "layer", "target": "0.9", "op": "A@B", "status": "ok"}
+    counts = {"planned": 1.5, "measured": 1.25, "jobs": 40, "partial_bytes": 2048}
+    named = {"kind": kind, "n": n, "strategy": strategy, "execution": execution, "median_us": median_us}
+    return facts | counts | named | other
+
+
+def test_times_are_compared_with_block_rows_in_order():
+    records = [
+        record("in_order", "grid", 8.0),
+        record("in_order", "grid", 18.0, n=512),
+        record("stream_k", "shares", 4.0),
+        record("stream_k", "shares", 2.0, n=512),
+        record("swizzle", "ticket", 1.0, status="wrong"),
+        record("swizzle", "ticket", 1.0, n=512, status="wrong"),
+    ]
+    lines = report.time_table({"records": records}, "even").splitlines()
+    assert lines[0].startswith("| strategy | N = 128 | N = 512 | all | fastest in |")
+    assert lines[2] == "| `in_order`\\* | 1.00 | 1.00 | **1.00** | 0 of 2 | 1.50 | 1.25 | 40 | 2 |"
+    assert lines[3] == "| `stream_k`\\* | 2.00 | 9.00 | **4.24** | 2 of 2 | 1.50 | 1.25 | 40 | 2 |"
+    assert len(lines) == 4
+
+
+def test_a_case_without_the_strategy_to_compare_with_is_left_out():
+    assert report.cases({"records": [record("swizzle", "grid", 1.0)]}) == {}
+
+
+@pytest.mark.skipif(not report.DATA.exists(), reason="nothing was measured yet")
+def test_the_document_holds_the_tables_of_the_data():
+    data = json.loads(report.DATA.read_text(encoding="utf-8"))
+    text = report.DOCUMENT.read_text(encoding="utf-8")
+    shown = text[text.index(report.BEGIN) + len(report.BEGIN) : text.index(report.END)]
+    assert shown.strip() == report.tables(data)
