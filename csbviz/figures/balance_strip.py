@@ -25,7 +25,7 @@ class StripPanel(NamedTuple):
     ----------
     name : str
     loads : float64[workers]
-        Nonzeros (times tiles of columns) of each worker.
+        Nonzeros (times tiles of columns) of each worker, or microseconds that it was busy.
     mean : float
     imbalance : float
         λ = max / mean; 1 without work.
@@ -41,26 +41,31 @@ class StripPanel(NamedTuple):
 
 
 class BalanceStripInfo(NamedTuple):
-    """Plans side by side, on one scale, and what a worker is called."""
+    """Plans side by side, on one scale; what a worker is called; loads in "nonzeros" or "µs"."""
 
     panels: tuple[StripPanel, ...]
     worker: str
+    unit: str = "nonzeros"
 
 
 def get_balance_strip_info(
-    before: WorkPlan | Timeline,
-    after: WorkPlan | Timeline,
+    before: WorkPlan | Timeline | np.ndarray,
+    after: WorkPlan | Timeline | np.ndarray,
     names: tuple[str, str] = ("Before", "After"),
     worker: str = "worker",
+    unit: str = "nonzeros",
 ) -> BalanceStripInfo:
     """Collect the loads of two plans.
 
     Parameters
     ----------
-    before, after : Timeline, or WorkPlan with workers fixed beforehand
+    before, after : Timeline, or WorkPlan with workers fixed beforehand, or float64[workers]
+        The last are loads that were measured.
     names : (str, str)
     worker : str
         What a worker is, such as "thread" or "multiprocessor".
+    unit : str
+        Of the loads: "nonzeros" or "µs".
 
     Returns
     -------
@@ -71,11 +76,12 @@ def get_balance_strip_info(
     OptionError
         For a plan whose items are taken by whoever is free: only its timeline has loads.
     """
-    return BalanceStripInfo(tuple(_panel(*pair) for pair in zip(names, (before, after), strict=True)), worker)
+    panels = tuple(_panel(*pair) for pair in zip(names, (before, after), strict=True))
+    return BalanceStripInfo(panels, worker, unit)
 
 
-def _panel(name: str, plan: WorkPlan | Timeline) -> StripPanel:
-    loads = getattr(plan, "loads", None)
+def _panel(name: str, plan: WorkPlan | Timeline | np.ndarray) -> StripPanel:
+    loads = plan if isinstance(plan, np.ndarray) else getattr(plan, "loads", None)
     if loads is None:
         loads = getattr(plan, "worker_loads", None)
     if loads is None:
@@ -96,16 +102,19 @@ def plot_balance_strip(info: BalanceStripInfo, dark: bool = False) -> go.Figure:
     make_subplots(rows=1, cols=count, shared_yaxes=True, horizontal_spacing=0.05, figure=fig)
     top = max((float(panel.loads.max(initial=0)) for panel in info.panels), default=0) or 1.0
     for col, panel in enumerate(info.panels, start=1):
-        _add_panel(fig, panel, col, info.worker, dark)
+        _add_panel(fig, panel, col, info, dark)
     fig.update_xaxes(title_text=info.worker.capitalize(), showgrid=False)
     fig.update_yaxes(range=[0, 1.1 * top], nticks=5)
-    fig.update_yaxes(title_text="Load (nonzeros)", row=1, col=1)
+    fig.update_yaxes(title_text="Load (nonzeros)" if info.unit == "nonzeros" else "Busy (µs)", row=1, col=1)
     fig.update_layout(margin={"t": 56, "b": 44, "l": 8, "r": 8}, showlegend=False)
     return fig
 
 
-def _add_panel(fig: go.Figure, panel: StripPanel, col: int, worker: str, dark: bool) -> None:
+def _add_panel(fig: go.Figure, panel: StripPanel, col: int, info: BalanceStripInfo, dark: bool) -> None:
     theme = look(dark)
+    counted = info.unit == "nonzeros"
+    load = "%{customdata:,} nonzeros" if counted else "%{customdata:.3g} µs"
+    mean = text.count(panel.mean) if counted else text.time_us(panel.mean)
     workers = np.arange(panel.loads.size)
     suffix = "" if col == 1 else str(col)
     usual, excess = np.minimum(panel.loads, panel.mean), np.maximum(panel.loads - panel.mean, 0)
@@ -117,7 +126,7 @@ def _add_panel(fig: go.Figure, panel: StripPanel, col: int, worker: str, dark: b
             y=y,
             marker={"color": color, "line": line},
             customdata=panel.loads,
-            hovertemplate=f"{worker} %{{x}}: %{{customdata:,}} nonzeros<extra></extra>",
+            hovertemplate=f"{info.worker} %{{x}}: {load}<extra></extra>",
             row=1,
             col=col,
             **gap,
@@ -127,7 +136,7 @@ def _add_panel(fig: go.Figure, panel: StripPanel, col: int, worker: str, dark: b
     fig.add_annotation(
         **place,
         text=f"<b>{text.html_escape(panel.name)}</b><br>λ = {panel.imbalance:.2f}, "
-        f"{text.percent(panel.idle, 0)} idle, mean {text.count(panel.mean)}",
+        f"{text.percent(panel.idle, 0)} idle, mean {mean}",
         align="left",
         yanchor="bottom",
         yshift=4,
@@ -141,8 +150,9 @@ def caption(info: BalanceStripInfo) -> str:
     if not first.mean and not last.mean:
         return "There is no work to share."
     workers = text.plural(last.loads.size, info.worker)
+    does = "does" if info.unit == "nonzeros" else "is busy for"
     result = (
-        f"The fullest of {workers} does {text.ratio(last.imbalance)} the mean, "
+        f"The fullest of {workers} {does} {text.ratio(last.imbalance)} the mean, "
         f"after {text.ratio(first.imbalance)} before"
     )
     change = first.imbalance / last.imbalance

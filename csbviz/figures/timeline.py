@@ -22,7 +22,7 @@ MAX_BARS = 2000
 
 
 class TimelineInfo(NamedTuple):
-    """Bars on workers, in nonzeros of time.
+    """Bars on workers; time is counted in nonzeros, or measured in microseconds.
 
     Attributes
     ----------
@@ -43,6 +43,8 @@ class TimelineInfo(NamedTuple):
         ⌈CTAs / workers⌉.
     merged : bool
         True when bars join several items.
+    unit : str
+        "nonzeros" or "µs".
     """
 
     worker: np.ndarray
@@ -58,6 +60,7 @@ class TimelineInfo(NamedTuple):
     imbalance: float
     waves: int
     merged: bool
+    unit: str = "nonzeros"
 
     @property
     def tail_share(self) -> float:
@@ -65,8 +68,8 @@ class TimelineInfo(NamedTuple):
         return 1 - self.tail_begin / self.makespan if self.makespan else 0.0
 
 
-def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS) -> TimelineInfo:
-    """Turn a simulated timeline into bars.
+def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS, unit: str = "nonzeros") -> TimelineInfo:
+    """Turn a timeline, simulated or recorded, into bars.
 
     Parameters
     ----------
@@ -74,6 +77,8 @@ def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS) -> TimelineI
     max_bars : int
         More than this many CTAs with work are merged with neighbours on their worker. Every worker keeps at
         least one bar.
+    unit : str
+        What the timeline counts time in: "nonzeros" or "µs".
 
     Returns
     -------
@@ -103,6 +108,7 @@ def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS) -> TimelineI
         float(timeline.imbalance),
         int(timeline.waves),
         bool((last > begin).any()),
+        unit,
     )
 
 
@@ -127,11 +133,14 @@ def plot_timeline(info: TimelineInfo, dark: bool = False) -> go.Figure:
     if info.makespan:
         _add_marks(fig, info, dark)
     if info.length.size and float(np.ptp(info.length / info.items)) > 0:
-        title = "Nonzeros of an item" + (", mean of the bar" if info.merged else "")
+        what = "Nonzeros" if info.unit == "nonzeros" else "Microseconds"
+        title = f"{what} of an item" + (", mean of the bar" if info.merged else "")
         fig.add_annotation(bar_title(title, dark))
     fig.update_layout(margin={"t": 66, "b": 46, "l": 60, "r": 16, "autoexpand": False}, showlegend=False)
     fig.update_xaxes(
-        title_text="Time (nonzeros worked through)", range=[0, 1.02 * info.makespan or 1], showgrid=False
+        title_text="Time (nonzeros worked through)" if info.unit == "nonzeros" else f"Time ({info.unit})",
+        range=[0, 1.02 * info.makespan or 1],
+        showgrid=False,
     )
     fig.update_yaxes(
         title_text="Worker",
@@ -165,14 +174,20 @@ def _add_bars(fig: go.Figure, info: TimelineInfo, rows: int, dark: bool) -> None
             "colorbar": colour_bar(
                 dark,
                 tickvals=ticks,
-                ticktext=[text.count(tick) for tick in ticks],
+                ticktext=[_amount(tick, info.unit) for tick in ticks],
             ),
         },
         customdata=np.column_stack([info.first_item, info.items]),
-        hovertemplate="worker %{y}<br>%{x:,} nonzeros from %{base:,}<br>item %{customdata[0]}"
+        hovertemplate="worker %{y}<br>"
+        + ("%{x:,} nonzeros from %{base:,}" if info.unit == "nonzeros" else "%{x:.3g} µs from %{base:.3g} µs")
+        + "<br>item %{customdata[0]}"
         + (", %{customdata[1]} items" if info.merged else "")
         + "<extra></extra>",
     )
+
+
+def _amount(value: float, unit: str) -> str:
+    return text.count(value) if unit == "nonzeros" else text.significant(value)
 
 
 def _add_marks(fig: go.Figure, info: TimelineInfo, dark: bool) -> None:

@@ -45,7 +45,9 @@ MAX_NS = 4
 class Settings:
     """What the user has chosen; ``None`` stands for "automatic" or "nothing chosen".
 
-    ``kernels`` is None for the kernels that `csbviz.ui.kernel_choice` picks, ("*",) for all of them.
+    ``kernels`` is None for the kernels that `csbviz.ui.kernel_choice` picks, ("*",) for all of them;
+    ``recording`` and ``run`` name what is looked at on the page Run, ``matrix`` and ``way`` a recording and
+    one of its runs on the page Balance.
     ``sparsity`` is in percent; ``block``, ``rows``, ``cols`` and ``at`` are pairs of ints: the block shape,
     the half-open ranges of the zoomed picture, the selected block as (block row, block column).
     """
@@ -66,6 +68,8 @@ class Settings:
     balance: str = "auto"
     direction: str = "A@B"
     played: str = "simulated"
+    matrix: str | None = None
+    way: str | None = None
     units: str = "cpu"
     workers: int | None = None
     tiles: int = 1
@@ -215,6 +219,8 @@ _PARSERS: dict[str, Callable[[str], _Parsed]] = {
     "balance": _strategy,
     "direction": _choice(DIRECTIONS),
     "played": _choice(("simulated", "recorded")),
+    "matrix": _name,
+    "way": _name,
     "units": _choice(DEVICES),
     "workers": _clamped(int, 1, MAX_WORKERS),
     "tiles": _clamped(int, 1, MAX_TILES),

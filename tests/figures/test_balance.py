@@ -151,3 +151,22 @@ def test_no_work_still_draws():
     strip = balance_strip.get_balance_strip_info(nothing, nothing)
     assert balance_strip.plot_balance_strip(strip).to_json()
     assert balance_strip.caption(strip) == "There is no work to share."
+
+
+def test_measured_times_are_written_in_microseconds():
+    run = played([0, 1, 1], [0.0, 0.0, 4.5], [9.25, 4.5, 6.0], 2)
+    info = timeline.get_timeline_info(run, unit="µs")
+    fig = timeline.plot_timeline(info)
+    assert fig.layout.xaxis.title.text == "Time (µs)"
+    assert "µs from" in fig.data[0].hovertemplate
+    assert list(fig.data[0].marker.colorbar.ticktext) == ["1.50", "5.38", "9.25"]
+    assert "nonzeros" not in fig.to_json()
+    strip = balance_strip.get_balance_strip_info(
+        np.array([9.25, 6.0]), np.array([7.0, 7.0]), ("In order", "Tickets"), "multiprocessor", "µs"
+    )
+    assert [panel.mean for panel in strip.panels] == [7.625, 7.0]
+    fig = balance_strip.plot_balance_strip(strip)
+    assert fig.layout.yaxis.title.text == "Busy (µs)"
+    assert "mean 7.62 µs" in fig.layout.annotations[0].text
+    assert "nonzeros" not in fig.to_json()
+    assert "is busy for 1.00× the mean, after 1.21× before" in balance_strip.caption(strip)

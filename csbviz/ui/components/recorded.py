@@ -42,6 +42,11 @@ def show(view: data.View) -> None:
             _upload()
         if problem := st.session_state.get(_PROBLEM):
             st.error(escape(problem), icon=":material/error:")
+        if view.settings.recording not in (None, *known):
+            st.warning(
+                "The link names a recording that this session does not have: open its file here.",
+                icon=":material/info:",
+            )
         if run is None:
             st.caption(
                 "No recording comes with this installation. Open one of your own: “Save as a recording” "
@@ -78,11 +83,9 @@ def _choose_recording(known: dict[str, Recording], view: data.View) -> str | Non
     if not known:
         return None
     wanted = view.settings.recording
-    if wanted is not None and wanted not in known:
-        state.say("The link names a recording that this session does not have: open its file here.")
-        state.settle(recording=None, run=None)
     names = list(known)
     fitting = next((name for name in names if _run_of_view(known[name], view)), names[0])
+    state.show("w.recording", wanted if wanted in known else fitting)
     st.selectbox(
         "Recording",
         names,
@@ -90,14 +93,8 @@ def _choose_recording(known: dict[str, Recording], view: data.View) -> str | Non
         width=430,
         key="w.recording",
         on_change=lambda: state.update(recording=st.session_state["w.recording"], run=None),
-        **_value("w.recording", wanted if wanted in known else fitting),
     )
     return st.session_state["w.recording"]
-
-
-def _value(key: str, value: str) -> dict:
-    state.show(key, value)
-    return {}
 
 
 def _run_of_view(recording: Recording, view: data.View) -> RecordedRun | None:

@@ -11,7 +11,7 @@ import streamlit as st
 from csbviz import figures
 from csbviz.bench.names import VECTOR_OPS, op_in_words
 from csbviz.bench.noise import spread, unsteady
-from csbviz.bench.record import Record
+from csbviz.bench.record import Record, by_case
 from csbviz.bench.recordings import RecordedRun, make_recording, recording_text, shipped_recordings
 from csbviz.figures.text import time_scale
 from csbviz.ui import data
@@ -122,13 +122,24 @@ def _measurements(records: list[Record], label: str = "") -> None:
     st.subheader("Measurements", anchor=False)
     _table(records, label)
     if timed:
+        drawn = _worth_drawing(timed)
         left, right = split("bars", 2)
         with left:
             st.subheader("Time of one operation", anchor=False)
-            draw("run_times", figures.get_run_times_info(timed))
+            draw("run_times", figures.get_run_times_info(drawn))
         with right:
             st.subheader("Speed-up", anchor=False)
-            draw("speedups", figures.get_speedups_info(timed))
+            draw("speedups", figures.get_speedups_info(drawn))
+
+
+def _worth_drawing(timed: list[Record]) -> list[Record]:
+    """The records of cases in which something is compared, or all where there is no such case.
+
+    Dense of a less exact class alone is a number for the table and the verdict, not a picture.
+    """
+    cases = by_case(timed).values()
+    raced = [record for case in cases if len(case) > 1 for record in case]
+    return raced or timed
 
 
 def _offer_recording(outcome: dict[str, Any], records: list[Record]) -> None:

@@ -7,23 +7,25 @@ import streamlit as st
 from csbviz import figures
 from csbviz.balance import STRATEGIES, Timeline
 from csbviz.ui import data, state
+from csbviz.ui.components import recorded_balance
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.numbers import numbers
-from csbviz.ui.settings import DEVICES, MAX_TILES, MAX_WORKERS, OPS, Settings
+from csbviz.ui.settings import DEVICES, DIRECTIONS, MAX_TILES, MAX_WORKERS, Settings
 from csbviz.ui.text import OP_NAMES, count, percent, significant
 
 _BEFORE = "in_order"
 _WORKER = {"cpu": "thread", "cuda": "multiprocessor"}
 _UNIT_TITLES = {"cpu": "CPU threads", "cuda": "GPU multiprocessors"}
+_PLAYED_TITLES = {"simulated": "Simulate this layer", "recorded": "Look at a recording"}
 
 
 def _controls(view: data.View) -> None:
     chosen = view.settings
     st.segmented_control(
         "Direction",
-        OPS,
+        DIRECTIONS,
         required=True,
         format_func=OP_NAMES.get,
         help="A·B shares out block rows; Aᵀ·B shares out block columns of the same stored copy.",
@@ -133,10 +135,7 @@ def _facts(before, after) -> None:
     )
 
 
-def _page() -> None:
-    view = open_page(
-        "Balance", "Do all workers finish together, or do most of them wait for the fullest block row?"
-    )
+def _simulated(view: data.View) -> None:
     left, right = split("balance", [1, 3])
     state.show("w.units", view.settings.units)
     with left, st.container(border=True):
@@ -154,6 +153,24 @@ def _page() -> None:
         st.subheader(f"Simulated timeline: {title}", anchor=False)
         info = figures.get_timeline_info(after)
         draw("timeline", info)
+
+
+def _page() -> None:
+    view = open_page(
+        "Balance", "Do all workers finish together, or do most of them wait for the fullest block row?"
+    )
+    st.segmented_control(
+        "What is shown",
+        list(_PLAYED_TITLES),
+        required=True,
+        format_func=_PLAYED_TITLES.get,
+        label_visibility="collapsed",
+        **state.bind("played"),
+    )
+    if view.settings.played == "recorded":
+        recorded_balance.show()
+    else:
+        _simulated(view)
 
 
 _page()
