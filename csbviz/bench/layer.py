@@ -266,7 +266,7 @@ class _LayerBench:
         contender.fill(
             rel_error=errors[worst] if np.isfinite(errors[worst]) else None,
             bytes=layer.stored_bytes(),
-            params=layer.params,
+            params=layer.params(),
             notes=layer.notes,
         )
         if not errors[worst] <= bound:

@@ -13,6 +13,7 @@ from csbviz.formats import CSBMatrix
 from csbviz.nn import CSBLinear
 from csbviz.nn.product import layer_product
 from csbviz.ops.dispatch import prepare_kernel
+from csbviz.ops.operands import current_stream_of
 from csbviz.ops.registry import get_kernel
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ class Layer:
         Row and column of each number of the weights' gradient; None where it is a whole matrix.
     stored_bytes : callable
         Bytes of the weights and what is kept to multiply them, after use.
-    params : dict
-        What was chosen, JSON-safe.
+    params : callable
+        What was chosen, JSON-safe, after use.
     notes : str
         What a reader of the timing should know.
     """
@@ -82,7 +83,7 @@ class Layer:
     module: torch.nn.Module
     positions: tuple | None
     stored_bytes: Callable[[], int]
-    params: dict
+    params: Callable[[], dict]
     notes: str = ""
 
 
@@ -95,7 +96,11 @@ def _csb_layer(case: LayerCase) -> Layer:
         plans = matrix.cache.get("plans", {}).values()
         return matrix.nbytes + sum(max(0, plan.bytes - matrix.nbytes) for plan in plans)
 
-    return Layer(layer, A.coordinates(), stored_bytes, {"layout": case.layout})
+    def params() -> dict:
+        kernels = {key[1]: key[0] for key in layer.matrix.cache.get("plans", {})}
+        return {"layout": case.layout} | kernels
+
+    return Layer(layer, A.coordinates(), stored_bytes, params)
 
 
 class _DenseFeaturesFirst(torch.nn.Module):
@@ -116,7 +121,9 @@ def _dense_layer(case: LayerCase) -> Layer:
         linear.weight.copy_(torch.from_numpy(case.csr.toarray()))
         linear.bias.copy_(torch.from_numpy(case.bias))
     module = (_DenseFeaturesFirst(linear) if case.features_first else linear).to(case.device)
-    return Layer(module, None, lambda: rows * columns * case.csr.dtype.itemsize, {"layout": case.layout})
+    return Layer(
+        module, None, lambda: rows * columns * case.csr.dtype.itemsize, lambda: {"layout": case.layout}
+    )
 
 
 class _CsrLayer(torch.nn.Module):
@@ -156,7 +163,8 @@ class _CsrWeights:
 
     def _run(self, run, B, rows: int):
         C = B.new_empty((rows, B.shape[1]))
-        run(_array_of(B), _array_of(C))
+        with current_stream_of(B):
+            run(_array_of(B), _array_of(C))
         return C
 
 
@@ -170,7 +178,7 @@ def _csr_layer(case: LayerCase) -> Layer:
         module,
         (rows, csr.indices),
         lambda: 2 * csr.data.nbytes + index_bytes,
-        weights.params | {"layout": case.layout},
+        lambda: {"layout": case.layout} | weights.params,
         "After each step of an optimizer its second copy has to be filled anew, which is not timed.",
     )
 
@@ -240,7 +248,8 @@ def _cusparse_sampled(csr, n: int):
 
     def run(G, B):
         out = G.new_empty(csr.nnz)
-        product(_array_of(G), _array_of(B), _array_of(out))
+        with current_stream_of(G):
+            product(_array_of(G), _array_of(B), _array_of(out))
         return out
 
     return run

@@ -117,13 +117,13 @@ __device__ __forceinline__ T transposed_sum(T (&sum)[CHUNK], int lane) {
 // [blockIdx.y * span, (blockIdx.y + 1) * span), span a multiple of TILE, and writes to out[blockIdx.y * nnz + e].
 // Shared memory: int2 located[warps][CHUNK], row and column of each entry of the warp.
 template <typename T, typename RowIndex, typename ColIndex, typename Pointer, int VECTOR>
-__global__ void __launch_bounds__(sizeof(T) == 4 ? 512 : 256)
+__global__ void __launch_bounds__(512, sizeof(T) == 4 && VECTOR == 4 ? 2 : 1)
 csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ col_ind,
              const Pointer* __restrict__ blk_ptr, const int* __restrict__ first_block, long long nnz,
              int grid_columns, int block_rows, int block_columns, int n, int span, const T* __restrict__ U,
              const T* __restrict__ V, T* __restrict__ out) {
     static_assert(VECTOR == 1 || VECTOR == 4, "a lane loads one column or four at a time");
-    constexpr int TOGETHER = sizeof(T) == 4 ? 4 : 2;  // entries whose loads are under way at the same time
+    constexpr int TOGETHER = sizeof(T) == 4 ? 4 : 2;  // entries whose rows of V are on the way at the same time
     extern __shared__ int2 located[];
     const Structure<RowIndex, ColIndex, Pointer> structure{row_ind, col_ind,      blk_ptr,    first_block,
                                                            nnz,     grid_columns, block_rows, block_columns};
@@ -146,21 +146,20 @@ csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ 
         Four<T> u{};
 #pragma unroll
         for (int i = 0; i < CHUNK; i += TOGETHER) {
-            Four<T> us[TOGETHER], vs[TOGETHER];
-#pragma unroll
-            for (int j = 0; j < TOGETHER; j++) {
-                const int2 at = mine[i + j];
-                load<VECTOR>(vs[j], V + size_t(at.y) * n + column, left);
-                if (at.x != row) {  // the same for all lanes
-                    load<VECTOR>(u, U + size_t(at.x) * n + column, left);
-                    row = at.x;
-                }
-                us[j] = u;
-            }
+            Four<T> vs[TOGETHER];
 #pragma unroll
             for (int j = 0; j < TOGETHER; j++)
+                load<VECTOR>(vs[j], V + size_t(mine[i + j].y) * n + column, left);
 #pragma unroll
-                for (int c = 0; c < LANE_COLUMNS; c++) sum[i + j] += us[j].at[c] * vs[j].at[c];
+            for (int j = 0; j < TOGETHER; j++) {
+                const int next = mine[i + j].x;
+                if (next != row) {  // the same for all lanes
+                    load<VECTOR>(u, U + size_t(next) * n + column, left);
+                    row = next;
+                }
+#pragma unroll
+                for (int c = 0; c < LANE_COLUMNS; c++) sum[i + j] += u.at[c] * vs[j].at[c];
+            }
         }
     }
     __syncwarp();  // lanes without columns left the loop early

@@ -68,7 +68,8 @@ def test_the_kernels_read_the_parameter_itself():
         with torch.no_grad():
             layer.values.mul_(-1e3)  # the range that a kernel may have looked at changes, too
             dense.weight.mul_(-1e3)
-        torch.testing.assert_close(layer(X), dense(X), rtol=2e-5, atol=1e-2)
+        expected = dense(X)
+        assert torch.linalg.norm(layer(X) - expected) <= 2e-6 * torch.linalg.norm(expected)
     assert dict(layer.matrix.cache["plans"]) == plans  # nothing was planned anew
 
 
