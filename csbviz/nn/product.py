@@ -113,7 +113,9 @@ class _LayerProduct(torch.autograd.Function):
         if needs_values:
             (columns,) = ctx.saved_tensors
             dvalues = ctx.weights.sampled_product(G, columns)
-        dbias = gradient.sum(1 if ctx.features_first else 0) if needs_bias else None
+        dbias = None
+        if needs_bias:  # sums along rows are the faster ones
+            dbias = gradient.sum(1 if ctx.features_first else 0) if G is None else G.sum(1)
         return dX, dvalues, dbias, None, None
 
 
