@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -91,21 +91,27 @@ class Shape(NamedTuple):
     config: str
 
 
-_SHAPES: dict[str, Callable[[dict[str, Any]], Shape]] = {
-    "wgmma": lambda p: Shape(
-        p["tile_m"], p["tile_n"], p["split"], f"{p['tile_m']}x{p['tile_n']} cluster {p['cluster']}"
-    ),
-    "mma": lambda p: Shape(*map(int, p["tile"].split("x")), p["splits"], f"{p['tile']} stages {p['stages']}"),
-}
-
-
 def shape_of(kernel: str, params: dict[str, Any]) -> Shape | None:
-    """The shape of a variant, or None for a kernel or a parameter that the model does not know."""
-    family = kernel.removeprefix("csb_").removesuffix("_tf32")
-    try:
-        return _SHAPES[family](params)
-    except KeyError:
+    """The shape of a variant, or None for parameters that the model does not understand.
+
+    Parameters
+    ----------
+    kernel : str
+        Name in the registry.
+    params : dict
+        Its tunables by name; others are passed over. Needed are ``tile_m`` and ``tile_n``, or ``tile`` as in
+        "64x128"; ``split`` or ``splits`` says how many CTAs share a sum. What remains tells configurations
+        apart, each of which has costs of its own.
+    """
+    known = {name: params[name] for name in get_kernel(kernel).tunables if name in params}
+    split = known.pop("split", None) or known.pop("splits", None) or 1
+    if "tile" in known:
+        tile_m, tile_n = (int(side) for side in known["tile"].split("x"))
+    elif {"tile_m", "tile_n"} <= set(known):
+        tile_m, tile_n = known["tile_m"], known["tile_n"]
+    else:
         return None
+    return Shape(tile_m, tile_n, split, " ".join(f"{name}={value}" for name, value in known.items()))
 
 
 def terms(

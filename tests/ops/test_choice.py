@@ -46,6 +46,7 @@ def families(monkeypatch):
                 requires=lambda: options.get("requires"),
                 accepts=lambda A, op, n: reasons[name],
                 candidates=options.get("candidates"),
+                tunables={"tile_m": (64,), "tile_n": (64, 128), "split": (1, 2), "cluster": (1,)},
             )
 
         registry.kernels()
@@ -127,7 +128,10 @@ def test_the_model_takes_the_least_predicted_time(families, monkeypatch):
         ]
 
     families(dict.fromkeys(("csb_wgmma", "csb_rows")), candidates=candidates)
-    known = {"64x64 cluster 1": costs(5.0), "64x128 cluster 1": costs(4.0, split=0.5)}
+    known = {
+        "tile_m=64 tile_n=64 cluster=1": costs(5.0),
+        "tile_m=64 tile_n=128 cluster=1": costs(4.0, split=0.5),
+    }
     monkeypatch.setattr(choice_model, "COSTS", {"csb_wgmma": known})
     found = choose(matrix(0.2), "A@B", 128)
     assert found == ("csb_wgmma", {"tile_m": 64, "tile_n": 128, "split": 1, "cluster": 1}, 4.0, "model")
@@ -160,6 +164,20 @@ def test_terms_count_what_a_launch_does():
     assert counted["elements of B that tiles read"] == pytest.approx(4 * 130 * 128 * 1e-6)
 
 
+def test_a_shape_is_read_from_the_names_of_parameters(families):
+    families({"csb_wgmma": None, "csb_mma": None})
+    params = {"tile_m": 64, "tile_n": 128, "split": 2, "cluster": 1, "workspace_bytes": 9}
+    shape = choice_model.shape_of("csb_wgmma", params)
+    assert shape == Shape(64, 128, 2, "tile_m=64 tile_n=128 cluster=1")
+    assert choice_model.shape_of("csb_wgmma", {"lanes": 8}) is None
+    mma = dataclasses.replace(
+        registry.get_kernel("csb_mma"), tunables={"tile": ("64x128",), "stages": (1,), "splits": (1, 2)}
+    )
+    registry._KERNELS["csb_mma"] = mma
+    shape = choice_model.shape_of("csb_mma", {"tile": "64x128", "stages": 2, "splits": 3})
+    assert shape == Shape(64, 128, 3, "tile=64x128 stages=2")
+
+
 def test_an_empty_matrix_has_terms_too():
     structure = Structure(0, 5, np.zeros(0, np.int64))
     assert np.isfinite(terms(structure, Shape(64, 64, 1, ""), 8, 132, 1)).all()
@@ -175,7 +193,7 @@ def test_a_choice_takes_less_than_a_millisecond(families, monkeypatch):
         ]
 
     families(dict.fromkeys(("csb_wgmma",)), candidates=candidates)
-    known = {f"{m}x{n} cluster 1": costs(5.0) for m in (64, 128) for n in (64, 128)}
+    known = {f"tile_m={m} tile_n={n} cluster=1": costs(5.0) for m in (64, 128) for n in (64, 128)}
     monkeypatch.setattr(choice_model, "COSTS", {"csb_wgmma": known})
     A = matrix(0.2, 2048, 512)
     choose(A, "A@B", 512)
@@ -189,7 +207,7 @@ def test_a_choice_takes_less_than_a_millisecond(families, monkeypatch):
 
 def test_kernels_without_costs_leave_the_choice_to_the_rule(families, monkeypatch):
     families(dict.fromkeys(("csb_rows", "csb_gather")))
-    monkeypatch.setattr(choice_model, "COSTS", {"csb_wgmma": {"64x64 cluster 1": costs(1.0)}})
+    monkeypatch.setattr(choice_model, "COSTS", {"csb_wgmma": {"tile_m=64 tile_n=64 cluster=1": costs(1.0)}})
     assert choose(matrix(0.2), "A@B", 8).source == "rule"
 
 
