@@ -20,7 +20,7 @@ def operands(A, n: int):
     rng = np.random.default_rng(n)
     U, V = (rng.standard_normal((size, n)).astype(A.dtype) for size in A.shape)
     rows, columns = A.coordinates()
-    return U, V, (U.astype(np.float64)[rows] * V.astype(np.float64)[columns]).sum(axis=1)
+    return U, V, (U.astype(np.float64) @ V.astype(np.float64).T)[rows, columns]
 
 
 def bound(dtype: str) -> float:
