@@ -23,13 +23,13 @@ __all__ = [
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """`value` with `digits` significant digits, never in exponent form: 0.0123, 4.07, 1,530."""
+    """`value` with `digits` significant digits, never in exponent form: 0.0123, −4.07, 1,530."""
     value = float(value)
     if value == 0:
         return "0"
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = int(f"{abs(rounded):e}".split("e")[1])
-    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+    return f"{rounded:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
 def count(number: float) -> str:

@@ -14,7 +14,7 @@ from csbviz.figures import text
         (1530.4, "1,530"),
         (99.96, "100"),
         (0.9996, "1.00"),
-        (-2.5, "-2.50"),
+        (-2.5, "−2.50"),
     ],
 )
 def test_significant_digits_without_exponents(value, written):
