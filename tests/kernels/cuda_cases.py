@@ -58,4 +58,4 @@ NAMES = [case.name for case in CASES]
 def product(A: CSBMatrix, op: str, B: np.ndarray) -> np.ndarray:
     """The float64 result."""
     S = A.to_scipy().astype(np.float64)
-    return (S if op == "A@B" else S.T) @ B.astype(np.float64)
+    return (S.T if op.startswith("A.T") else S) @ B.astype(np.float64)

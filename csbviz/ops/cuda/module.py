@@ -59,6 +59,7 @@ SOURCES = {
     "csb_sddmm.cu": Source("csbviz.ops.cuda.sddmm"),
     "csb_transpose.cu": Source("csbviz.ops.cuda.transpose"),
     "csb_convert.cu": Source("csbviz.ops.cuda.convert"),
+    "csb_spmv.cu": Source("csbviz.ops.cuda.spmv"),
     "csb_spmm_wgmma.cu": Source("csbviz.ops.cuda.wgmma_plan", (9, 0), exact=True),
 }
 """The files of kernels/cuda. A file may include others of the folder by ``#include "name"``."""

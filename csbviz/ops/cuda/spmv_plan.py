@@ -1,4 +1,4 @@
-"""From a CSB matrix to the arrays that kernels/cuda/csb_spmv.cu reads: who streams which entries, and where
+"""From a CSB matrix to the arrays that kernels/cuda/csb_spmv.cu reads: who reads which entries, and where
 their products go.
 
 Pure NumPy and SciPy: what a GPU will do can be checked without one.
@@ -13,16 +13,39 @@ import numpy as np
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["MAX_CAPACITY", "PIECE", "SpmvPlan", "build_spmv_plan"]
+__all__ = ["SpmvLayout", "SpmvPlan", "build_spmv_plan", "rows_in_order"]
 
-MAX_CAPACITY = 0xFFFF
-"""Most entries of a round, so that 16 bits say where each product goes."""
+_PACK = 4
+"""Neighbouring entries that a lane reads at once."""
 
-PIECE = np.dtype([("begin", np.int64), ("count", np.int32), ("block", np.int32)])
-"""A run of entries of one block: first entry as stored, entries, block along the unit."""
 
-_PASS = 32
-"""Packs of four entries that a warp reads at once: shorter pieces would leave lanes idle."""
+class SpmvLayout(NamedTuple):
+    """How a product is dealt to the device; all but `slots` and `threads` are powers of two.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of y that a CTA computes: all of a block row, or fewer where its entries are sorted by row.
+    shares : int
+        CTAs that share those rows, each with an equal run of blocks.
+    threads : int
+        Threads of a CTA.
+    lanes : int
+        Lanes that read a run of entries of one block.
+    slots : int
+        Runs that a group of lanes has under way at once.
+    """
+
+    rows: int
+    shares: int
+    threads: int
+    lanes: int
+    slots: int
+
+    @property
+    def round_runs(self) -> int:
+        """Runs that a CTA reads in one round."""
+        return self.slots * self.threads // self.lanes
 
 
 class SpmvPlan(NamedTuple):
@@ -30,28 +53,36 @@ class SpmvPlan(NamedTuple):
 
     Attributes
     ----------
-    pieces : PIECE[jobs, rounds, steps, warps]
-        What each warp of each CTA streams.
+    runs : uint32[jobs, rounds, slots, groups, 2]
+        Pack, and block above count above skew, of every run.
     place : uint16[nnz]
         For each entry as stored, the place of its product among those of its round.
-    row_ptr : uint16[jobs, rounds, rows of a unit + 1]
+    row_ptr : uint16[jobs, rounds, rows + 1]
         Where the products of each row begin.
     capacity : int
         Most entries of a round.
+    window : int
+        Elements of x that a share needs.
     """
 
-    pieces: np.ndarray
+    runs: np.ndarray
     place: np.ndarray
     row_ptr: np.ndarray
     capacity: int
+    window: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return self.pieces.nbytes + self.place.nbytes + self.row_ptr.nbytes
+        return self.runs.nbytes + self.place.nbytes + self.row_ptr.nbytes
 
 
-def build_spmv_plan(A: CSBMatrix, transpose: bool, shares: int, warps: int, capacity: int) -> SpmvPlan:
+def rows_in_order(A: CSBMatrix, transpose: bool) -> bool:
+    """Whether the entries of a block come by row of the product: then CTAs can share out the rows."""
+    return A.order == ("col" if transpose else "row")
+
+
+def build_spmv_plan(A: CSBMatrix, transpose: bool, layout: SpmvLayout) -> SpmvPlan:
     """Arrays for y = A·x or y = Aᵀ·x.
 
     Parameters
@@ -60,12 +91,8 @@ def build_spmv_plan(A: CSBMatrix, transpose: bool, shares: int, warps: int, capa
         The stored matrix.
     transpose : bool
         Whether the product is with its transpose.
-    shares : int
-        CTAs that share a unit (a block row of the product).
-    warps : int
-        Warps of a CTA.
-    capacity : int
-        Most entries of a round, at most `MAX_CAPACITY`: what the shared memory of a CTA holds.
+    layout : SpmvLayout
+        With fewer rows than a block row only where `rows_in_order`.
 
     Returns
     -------
@@ -73,108 +100,84 @@ def build_spmv_plan(A: CSBMatrix, transpose: bool, shares: int, warps: int, capa
     """
     view = A.T if transpose else A
     units, blocks = view.grid
-    unit_rows = view.block_shape[0]
+    strips = view.block_shape[0] // layout.rows
+    share_blocks = -(-blocks // layout.shares)
     counts = np.asarray(view.block_nnz(), dtype=np.int64).ravel()
-    running = np.concatenate(([0], np.cumsum(counts)))
     stored_at = np.asarray(A.blk_ptr[:-1], dtype=np.int64).reshape(A.grid)
     stored_at = (stored_at.T if transpose else stored_at).ravel()
 
-    jobs = _cut_units(running, units, blocks, shares)
-    begin, end, rounds = _cut_jobs(jobs, capacity)
-    first, last, block, owner = _segments(running, counts, begin, end)
-    stored = stored_at[block] + first - running[block]
-    pieces, steps = _pieces(stored, last - first, block % max(blocks, 1), owner, begin.size, warps)
-
-    position = np.arange(running[-1])  # where the entries lie, in visiting order
-    position += np.repeat(stored_at - running[:-1], counts)
+    # Entries in visiting order: unit by unit, block by block, as stored inside a block.
+    block = np.repeat(np.arange(counts.size), counts)
+    position = np.arange(block.size) + np.repeat(stored_at - (np.cumsum(counts) - counts), counts)
     rows = view.row_ind[position].astype(np.int64)
-    rank, row_ptr = _rank_by_row(rows, np.repeat(np.arange(begin.size), end - begin), begin, unit_rows)
-    place = np.empty(rank.size, np.uint16)
-    place[position] = rank
-    return SpmvPlan(
-        pieces.reshape(units * shares, rounds, steps, warps),
-        place,
-        row_ptr.reshape(units * shares, rounds, unit_rows + 1),
-        int((end - begin).max(initial=0)),
+    strip = rows // layout.rows
+    unit, along = block // max(blocks, 1), block % max(blocks, 1)
+    job = (unit * strips + strip) * layout.shares + along // max(share_blocks, 1)
+    jobs = units * strips * layout.shares
+
+    begins = np.flatnonzero(np.diff(block * strips + strip, prepend=-1))
+    length = np.diff(begins, append=block.size)
+    segment = np.repeat(np.arange(begins.size), length)
+    runs, rounds, of_run = _runs(
+        position[begins], length, along[begins], job[begins], jobs, share_blocks, layout
     )
+    # The run of an entry, then the round of the run.
+    skew = position[begins] % _PACK
+    inside = np.arange(block.size) - begins[segment] + skew[segment]
+    round_of = of_run[0][segment] + inside // (_PACK * layout.lanes)
+    round_of = of_run[1][round_of]
+    rank, row_ptr, capacity = _rank_by_row(rows % layout.rows, round_of, jobs * rounds, layout.rows)
+    place = np.empty(block.size, np.uint16)
+    place[position] = rank
+    row_ptr = row_ptr.reshape(jobs, rounds, layout.rows + 1)
+    return SpmvPlan(runs, place, row_ptr, capacity, share_blocks * view.block_shape[1])
 
 
-def _cut_units(running: np.ndarray, units: int, blocks: int, shares: int) -> np.ndarray:
-    """Cut every unit into equal shares, between two blocks where one ends near by; positions of the cuts."""
-    unit_begin = running[:: max(blocks, 1)][: units + 1]
-    size = np.diff(unit_begin)[:, None] / shares
-    ideal = unit_begin[:-1, None] + size * np.arange(shares)
-    after = np.clip(np.searchsorted(running, ideal), 1, max(running.size - 1, 1))
-    nearest = np.where(ideal - running[after - 1] < running[after] - ideal, after - 1, after)
-    snapped = np.abs(running[nearest] - ideal) <= size / 4
-    cuts = np.where(snapped, running[nearest], np.floor(ideal)).astype(np.int64)
-    return np.append(cuts.ravel(), running[-1])
+def _runs(stored, length, along, job, jobs: int, share_blocks: int, layout: SpmvLayout):
+    """Cut segments into runs and deal those of each job to its rounds, slots and groups of lanes.
+
+    Returns
+    -------
+    runs, rounds, (first run of each segment, round of each run)
+    """
+    skew = stored % _PACK
+    pieces = -(-(skew + length) // (_PACK * layout.lanes))
+    first = np.cumsum(pieces) - pieces
+    segment = np.repeat(np.arange(pieces.size), pieces)
+    part = np.arange(segment.size) - first[segment]
+    low = np.maximum(part * _PACK * layout.lanes, skew[segment])
+    high = np.minimum((part + 1) * _PACK * layout.lanes, (skew + length)[segment])
+    pack = stored[segment] // _PACK + part * layout.lanes
+
+    owner = job[segment]
+    of_job = np.bincount(owner, minlength=jobs)
+    order = np.argsort(owner, kind="stable")
+    index = np.empty(owner.size, np.int64)
+    index[order] = np.arange(owner.size) - (np.cumsum(of_job) - of_job)[owner[order]]
+    rounds = max(1, -(-int(of_job.max(initial=0)) // layout.round_runs))
+    table = np.zeros((jobs, rounds * layout.round_runs, 2), np.uint32)
+    # A group without a run reads entries all the same, and x where its share of x begins.
+    table[..., 1] = (np.arange(jobs) % layout.shares * share_blocks << 10)[:, None]
+    what = along[segment] << 10 | (high - low) << 2 | low % (_PACK * layout.lanes)
+    table[owner, index] = np.column_stack((pack, what))
+    groups = layout.threads // layout.lanes
+    shape = (jobs, rounds, layout.slots, groups, 2)
+    return table.reshape(shape), rounds, (first, owner * rounds + index // layout.round_runs)
 
 
-def _cut_jobs(jobs: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Begin and end of each round of each job, and rounds a job: as many for all, within the capacity."""
-    size = np.diff(jobs)
-    rounds = max(1, -(-int(size.max(initial=0)) // capacity))
-    cuts = jobs[:-1, None] + size[:, None] * np.arange(rounds + 1) // rounds
-    return cuts[:, :-1].ravel(), cuts[:, 1:].ravel(), rounds
-
-
-def _segments(running, counts, begin, end):
-    """Runs of entries of one block and one round: first, last, block over all units, round."""
-    filled = np.flatnonzero(end > begin)
-    first = np.union1d(running[:-1][counts > 0], begin[filled])
-    last = np.append(first[1:], running[-1])[: first.size]
-    block = np.searchsorted(running, first, side="right") - 1
-    owner = filled[np.searchsorted(begin[filled], first, side="right") - 1]
-    return first, last, block, owner
-
-
-def _pieces(stored, count, block, owner, ranges: int, warps: int) -> tuple[np.ndarray, int]:
-    """Deal the segments of each round to the warps, in pieces as even as whole packs allow."""
-    segments = np.bincount(owner, minlength=ranges)
-    steps = max(1, -(-int(segments.max(initial=0)) // warps))
-    skew = stored % 4
-    packs = (skew + count + 3) // 4
-    length = _piece_lengths(packs, owner, ranges, steps * warps)[owner]
-    split = -(-packs // length)
-    segment = np.repeat(np.arange(split.size), split)
-    part = np.arange(segment.size) - np.repeat(np.cumsum(split) - split, split)
-    low = 4 * length[segment] * part - skew[segment]
-    high = np.minimum(low + 4 * length[segment], count[segment])
-    low = np.maximum(low, 0)
-    pieces_before = np.concatenate(([0], np.cumsum(np.bincount(owner, split, minlength=ranges))))
-    slot = np.arange(segment.size) - pieces_before[owner[segment]].astype(np.int64)
-    table = np.zeros((ranges, steps * warps), PIECE)
-    cell = owner[segment], slot
-    table["begin"][cell] = stored[segment] + low
-    table["count"][cell] = high - low
-    table["block"][cell] = block[segment]
-    return table, steps
-
-
-def _piece_lengths(packs, owner, ranges: int, budget: int) -> np.ndarray:
-    """The least packs of a piece for which the pieces of each round do not outnumber the budget."""
-    low = np.full(ranges, _PASS)
-    high = np.maximum(low, np.bincount(owner, packs, minlength=ranges).astype(np.int64))
-    while (low < high).any():
-        middle = (low + high) // 2
-        fits = np.bincount(owner, -(-packs // middle[owner]), minlength=ranges) <= budget
-        low, high = np.where(fits, low, middle + 1), np.where(fits, middle, high)
-    return low
-
-
-def _rank_by_row(rows, owner, begin, unit_rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Place of each entry when those of its round are sorted by row, and where the rows then begin."""
+def _rank_by_row(rows, owner, owners: int, height: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Place of each entry among those of its round by row, where the rows begin, the fullest round."""
     from scipy.sparse import csr_array
 
-    key = owner * unit_rows + rows
-    shape = rows.size, begin.size * unit_rows
+    shape = rows.size, owners * height
     # A matrix with one entry a row, its column the key: SciPy's CSR → CSC is a stable counting sort in C.
-    keyed = csr_array((np.empty(rows.size, np.bool_), key, np.arange(rows.size + 1)), shape).tocsc()
+    keyed = csr_array((np.empty(rows.size, np.bool_), owner * height + rows, np.arange(rows.size + 1)), shape)
+    keyed = keyed.tocsc()
+    ends = keyed.indptr.astype(np.int64)
+    begins = ends[:-1:height][:owners]
     rank = np.empty(rows.size, np.int64)
     rank[keyed.indices] = np.arange(rows.size)
-    rank -= begin[owner]
-    ends = keyed.indptr[1:].astype(np.int64).reshape(begin.size, unit_rows) - begin[:, None]
-    row_ptr = np.zeros((begin.size, unit_rows + 1), np.uint16)
-    row_ptr[:, 1:] = ends
-    return rank, row_ptr
+    rank -= begins[owner]
+    row_ptr = np.zeros((owners, height + 1), np.uint16)
+    row_ptr[:, 1:] = ends[1:].reshape(owners, height) - begins[:, None]
+    return rank, row_ptr, int(row_ptr[:, -1].max(initial=0))

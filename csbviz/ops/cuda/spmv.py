@@ -1,0 +1,256 @@
+"""Products with a vector on an NVIDIA GPU: kernels/cuda/csb_spmv.cu, both ways from one copy."""
+
+from __future__ import annotations
+
+import functools
+import struct
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csbviz.errors import OptionError, UnavailableError
+from csbviz.formats.dtypes import VALUE_BYTES
+from csbviz.ops.cuda.module import Function, current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.spmv_plan import SpmvLayout, build_spmv_plan, rows_in_order
+from csbviz.ops.registry import SPMV_OPS, Kernel, Prepared, is_transposed, register
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+    from csbviz.ops.cuda.module import DeviceLimits
+
+__all__ = ["TUNABLES", "choose_layout", "instantiations", "prepare"]
+
+_SOURCE = "csb_spmv.cu"
+_TYPES = {"float32": "float", "float64": "double", "float16": "Half", "bfloat16": "Bfloat16"}
+_SLOTS = (1, 2, 4)
+_ALONE, _CLUSTER, _WIDE = 0, 1, 2  # how CTAs share rows, as in the source
+_MOST_THREADS = 512
+_MOST_SHARES = 8
+"""CTAs of a cluster that every device with clusters can launch."""
+
+_STAGED_BYTES = 32 << 10
+"""Most bytes of x that a CTA copies to shared memory."""
+
+TUNABLES = {
+    "rows": (1, 2, 4, 8, 16, 32, 64),
+    "shares": (1, 2, 4, 8),
+    "threads": (128, 256, 512),
+    "lanes": (4, 8, 16, 32),
+    "slots": _SLOTS,
+}
+"""Parameters of the kernel and the values worth trying; `SpmvLayout` says what they mean."""
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation of csb_spmv.cu that this module can ask for."""
+    modes = (_ALONE, _CLUSTER, _WIDE)
+    choices = product(_TYPES.values(), ("uint8", "uint16"), _SLOTS, (True, False), modes)
+    shares = (Function(_SOURCE, "csb_add_shares", (name,)) for name in _TYPES.values())
+    return (*(Function(_SOURCE, "csb_spmv", choice) for choice in choices), *shares)
+
+
+def choose_layout(A: CSBMatrix, transpose: bool, multiprocessors: int, **wanted: int | None) -> SpmvLayout:
+    """How a product is dealt to the device.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix.
+    transpose : bool
+        Whether the product is with its transpose.
+    multiprocessors : int
+        Of the device.
+    **wanted : int or None
+        Parameters of `TUNABLES` that the caller sets; None and absent ones are chosen.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that does not fit the matrix.
+
+    Notes
+    -----
+    A product is so short that the number of CTAs counts most: one a multiprocessor at least. Where the
+    entries of a block come by row, CTAs take fewer rows each; elsewhere they share the blocks of a unit.
+    """
+    for name, value in wanted.items():
+        if value is not None and value not in TUNABLES[name]:
+            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    view = A.T if transpose else A
+    units, blocks = view.grid
+    unit_rows, in_block = view.block_shape
+    density = max(1.0 - A.sparsity, 1e-9)
+    rows, shares = unit_rows, 1
+    if rows_in_order(A, transpose):
+        long_runs = _power_of_two(64 / (in_block * density))
+        rows = min(unit_rows, max(1, _power_of_two(view.shape[0] / multiprocessors) // 2), long_runs)
+        rows = min(unit_rows, wanted.get("rows") or rows)
+    elif wanted.get("rows") not in (None, unit_rows):
+        raise OptionError(
+            f"rows is {wanted['rows']}; with entries in {A.order} order a CTA computes all {unit_rows} rows."
+        )
+    else:
+        shares = _power_of_two(multiprocessors / max(units, 1)) // 2
+    most = min(_MOST_SHARES, _power_of_two(blocks + 1) // 2, rows)
+    shares = max(1, min(most, wanted.get("shares") or shares))
+    strips = units * (unit_rows // rows)
+    entries = A.nnz / max(strips * shares, 1)
+    threads = wanted.get("threads") or (512 if entries > 4096 else 256)
+    share_blocks = -(-blocks // shares)
+    segment = entries / max(share_blocks, 1)
+    lanes = wanted.get("lanes") or max(4, min(32, _power_of_two(segment / 4)))
+    runs = share_blocks * max(1.0, segment / (4 * lanes) + 0.5)
+    slots = wanted.get("slots") or min(4, max(1, _power_of_two(runs * lanes / threads)))
+    return SpmvLayout(rows, shares, threads, lanes, slots)
+
+
+def _power_of_two(number: float) -> int:
+    """The least power of two that is not below a number."""
+    return 1 << max(0, int(np.ceil(np.log2(max(number, 1.0)))))
+
+
+def _log2(number: int) -> int:
+    return int(number).bit_length() - 1
+
+
+def prepare(
+    A: CSBMatrix,
+    op: str,
+    n: int = 1,
+    *,
+    threads: int = 0,
+    balance: str = "auto",
+    rows: int | None = None,
+    shares: int | None = None,
+    lanes: int | None = None,
+    slots: int | None = None,
+) -> Prepared:
+    """Make a product with a vector ready on the current CUDA device.
+
+    Parameters
+    ----------
+    A : CSBMatrix
+        The stored matrix.
+    op : str
+        "A@x" or "A.T@x".
+    n : int
+        1: the columns of B.
+    threads : int
+        Not used: a GPU runs what it holds.
+    balance : str
+        Not used: the shares of a product are fixed by its shape.
+    rows, shares, lanes, slots : int, optional
+        See `SpmvLayout`.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that does not fit the matrix.
+    UnavailableError
+        If the matrix' values do not begin at a multiple of 16 bytes, or it is too large.
+    """
+    from csbviz.ops.cuda.storage import device_arrays, padded_copy
+
+    device = current_device()
+    transpose = is_transposed(op)
+    view = A.T if transpose else A
+    if A.nnz == 0 or 0 in A.shape:
+        return Prepared(_write_zeros, 0)
+    if A.nnz > 4 * 0xFFFFFFFF or view.grid[1] >= 1 << 22 or max(A.shape) >= 1 << 31:
+        raise UnavailableError(f"A {A.shape[0]} x {A.shape[1]} matrix with {A.nnz} entries is too large.")
+    wanted = {"rows": rows, "shares": shares, "lanes": lanes, "slots": slots}
+    layout = choose_layout(A, transpose, device.multiprocessors, **wanted)
+    matrix = device_arrays(A, device.id)
+    if matrix["values"].data.ptr % 16:
+        raise UnavailableError("The matrix' values do not begin at a multiple of 16 bytes; clone the tensor.")
+    plan = build_spmv_plan(A, transpose, layout)
+    arrays = [padded_copy(a.ravel()) for a in (plan.place, plan.runs, plan.row_ptr)]
+    in_ind = matrix["row_ind" if transpose else "col_ind"]
+    launch, extra = _launches(A, view, layout, plan, (matrix["values"], in_ind, *arrays), device)
+    read = sum(array.nbytes for array in (matrix["values"], in_ind, *arrays)) + extra
+    from csbviz.ops.cuda.launch import run_with
+
+    return Prepared(run_with(launch), read, None, layout._asdict(), launch=launch)
+
+
+def _launches(A, view, layout: SpmvLayout, plan, arrays, device: DeviceLimits):
+    """The launch or launches of a product, and the bytes of partial sums."""
+    import cupy
+
+    from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan
+
+    values, in_ind, place, runs, row_ptr = arrays
+    jobs, rounds = plan.runs.shape[:2]
+    wide = layout.rows > layout.threads
+    cluster = layout.shares > 1 and not wide and device.capability >= (9, 0)
+    mode = _WIDE if wide else _CLUSTER if cluster else _ALONE
+    sums = np.dtype("float64" if A.dtype == "float64" else "float32")
+    staged = plan.window * sums.itemsize <= _STAGED_BYTES
+    capacity = -(-plan.capacity // 4) * 4
+    shared = capacity + (layout.rows if cluster else 0) + (plan.window if staged else 0)
+    row_lanes = min(5, _log2(max(1, layout.threads // layout.rows)))
+    partials = None
+    if wide or (layout.shares > 1 and not cluster):
+        partials = cupy.empty(jobs * layout.rows, sums)
+    sizes = (
+        rounds,
+        _log2(layout.lanes),
+        _log2(layout.rows),
+        row_lanes,
+        _log2(layout.shares),
+        _log2(view.block_shape[1]),
+        plan.window,
+        capacity,
+        *view.shape,
+    )
+    kind = _TYPES[A.dtype]
+    kernel = get_kernel(Function(_SOURCE, "csb_spmv", (kind, str(in_ind.dtype), layout.slots, staged, mode)))
+    launch = LaunchPlan(
+        kernel,
+        (jobs,),
+        (layout.threads,),
+        shared * sums.itemsize,
+        (values, in_ind, place, runs, row_ptr, struct.pack("10i", *sizes), B, C, partials),
+        cluster=(layout.shares,) if cluster else None,
+    )
+    if partials is None:
+        return launch, 0
+    add = LaunchPlan(
+        get_kernel(Function(_SOURCE, "csb_add_shares", (kind,))),
+        (-(-view.shape[0] // 256),),
+        (256,),
+        0,
+        (partials, np.int32(_log2(layout.rows)), np.int32(layout.shares), np.int32(view.shape[0]), C),
+    )
+    return Launches(launch, add), partials.nbytes
+
+
+def _write_zeros(x, out):
+    out.fill(0)
+    return out
+
+
+register(
+    Kernel(
+        name="csb_spmv",
+        title="CSB SpMV (CUDA)",
+        format="csb",
+        device="cuda",
+        ops=SPMV_OPS,
+        dtypes=tuple(VALUE_BYTES),
+        precision={"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"},
+        prepare=prepare,
+        summary=(
+            "A plan sorts the products by output row into shared memory, lanes add up the rows, and "
+            "CTAs that share rows form a cluster. The same code and copy both ways, no atomics."
+        ),
+        tunables={name: values for name, values in TUNABLES.items() if name != "threads"},
+        min_capability=(7, 5),
+        requires=functools.partial(missing_reason, (7, 5)),
+    )
+)
