@@ -99,8 +99,6 @@ constexpr int ALONE = 0;    // they do not, or they write partial sums
 constexpr int CLUSTER = 1;  // as a cluster; the rows of y are at least as many as the CTAs
 constexpr int WIDE = 2;     // as ALONE, for more rows than threads: sums are kept in y or partials between rounds
 
-constexpr int MOST_SHARES = 8;  // of a cluster
-
 // Sizes that are powers of two come as their logarithms.
 struct Shape {
     int rounds;         // of each CTA
@@ -234,6 +232,7 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
             asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
             asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
             if (tid < 1 << log_own) {
+                constexpr int MOST_SHARES = 8;
                 S part[MOST_SHARES], total = 0;
 #pragma unroll
                 for (int from = 0; from < MOST_SHARES; from++)
