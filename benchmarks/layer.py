@@ -4,8 +4,8 @@
 
 takes a layer of the Deep Learning Matrix Collection under ``$DLMC_DIR`` at 70 to 98 % sparsity with 128, 512
 and 2048 tokens, in both layouts of the activations, and prints tables for the docs. Every output and every
-gradient is compared with float64 before anything is timed. ``--sparsities 0.9 --tokens 128`` takes fewer cases;
-without ``$DLMC_DIR`` random matrices of the same size are taken.
+gradient is compared with float64 before anything is timed. ``--sparsities 0.9 --tokens 128`` takes fewer
+cases; without ``$DLMC_DIR`` random matrices of the same size are taken.
 """
 
 from __future__ import annotations
