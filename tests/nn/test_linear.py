@@ -280,6 +280,18 @@ def test_a_matrix_from_protected_memory_is_copied():
     assert A.values.any()
 
 
+def test_a_compiled_model_runs_the_layer_beside_its_graphs():
+    layer, dense, _ = make_pair()
+    relu = torch.nn.ReLU()
+    compiled = torch.compile(torch.nn.Sequential(layer, relu), backend="eager")
+    X = torch.randn(4, 29, dtype=torch.float64)
+    for _ in range(2):
+        Y = compiled(X)
+        torch.testing.assert_close(Y, relu(dense(X)))
+    Y.sum().backward()
+    assert layer.values.grad is not None
+
+
 # ---- conversions -------------------------------------------------------------------------------------------
 
 
