@@ -347,11 +347,14 @@ def test_the_programs_of_the_makefile_exist():
     assert all((ROOT / f"{module.replace('.', '/')}.py").is_file() for module in modules), modules
 
 
-@pytest.mark.parametrize(
-    ("path", "example"),
-    [(path, block) for path in DOCS for block in code_blocks(path, "python")],
-    ids=lambda value: value.name if isinstance(value, Path) else "",
-)
+EXAMPLES = {
+    f"{path.name} {number}": (path, block)
+    for path in DOCS
+    for number, block in enumerate(code_blocks(path, "python"), 1)
+}
+
+
+@pytest.mark.parametrize(("path", "example"), EXAMPLES.values(), ids=EXAMPLES)
 def test_the_python_examples_of_the_docs_run(path, example, monkeypatch):
     monkeypatch.chdir(ROOT)
     exec(compile(example, str(path), "exec"), {})
