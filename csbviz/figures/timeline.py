@@ -45,6 +45,8 @@ class TimelineInfo(NamedTuple):
         True when bars join several items.
     unit : str
         "nonzeros" or "µs".
+    until : float
+        Where the time axis ends at least, so that two pictures can be compared.
     """
 
     worker: np.ndarray
@@ -61,6 +63,7 @@ class TimelineInfo(NamedTuple):
     waves: int
     merged: bool
     unit: str = "nonzeros"
+    until: float = 0.0
 
     @property
     def tail_share(self) -> float:
@@ -79,6 +82,8 @@ def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS, unit: str = 
         least one bar.
     unit : str
         What the timeline counts time in: "nonzeros" or "µs".
+    until : float
+        Least end of the time axis.
 
     Returns
     -------
@@ -109,6 +114,7 @@ def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS, unit: str = 
         int(timeline.waves),
         bool((last > begin).any()),
         unit,
+        until,
     )
 
 
@@ -139,7 +145,7 @@ def plot_timeline(info: TimelineInfo, dark: bool = False) -> go.Figure:
     fig.update_layout(margin={"t": 66, "b": 46, "l": 60, "r": 16, "autoexpand": False}, showlegend=False)
     fig.update_xaxes(
         title_text="Time (nonzeros worked through)" if info.unit == "nonzeros" else f"Time ({info.unit})",
-        range=[0, 1.02 * info.makespan or 1],
+        range=[0, 1.02 * max(info.makespan, info.until) or 1],
         showgrid=False,
     )
     fig.update_yaxes(

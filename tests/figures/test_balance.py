@@ -161,6 +161,9 @@ def test_measured_times_are_written_in_microseconds():
     assert "µs from" in fig.data[0].hovertemplate
     assert list(fig.data[0].marker.colorbar.ticktext) == ["1.50", "5.38", "9.25"]
     assert "nonzeros" not in fig.to_json()
+    assert fig.layout.xaxis.range[1] == pytest.approx(1.02 * 9.25)
+    longer = timeline.plot_timeline(timeline.get_timeline_info(run, unit="µs", until=20.0))
+    assert longer.layout.xaxis.range[1] == pytest.approx(20.4)
     strip = balance_strip.get_balance_strip_info(
         np.array([9.25, 6.0]), np.array([7.0, 7.0]), ("In order", "Tickets"), "multiprocessor", "µs"
     )

@@ -42,10 +42,13 @@ def show() -> None:
     st.subheader("How long every multiprocessor was busy, before and after", anchor=False)
     loads = before.multiprocessor_loads, after.multiprocessor_loads
     draw("balance_strip", figures.get_balance_strip_info(*loads, names, "multiprocessor", "µs"))
-    for name, run in zip(("before", "after"), (before, after), strict=True):
+    timelines = {"before": before.timeline, "after": after.timeline}
+    longest = max(timeline.makespan for timeline in timelines.values())
+    for (name, timeline), run in zip(timelines.items(), (before, after), strict=True):
         if name == "before" or run is not before:
             st.subheader(f"Recorded timeline: {run.title}", anchor=False)
-            draw("timeline", figures.get_timeline_info(run.timeline, unit="µs"), key=f"timeline.{name}")
+            info = figures.get_timeline_info(timeline, unit="µs", until=longest)
+            draw("timeline", info, key=f"timeline.{name}")
     st.subheader("Every recorded strategy", anchor=False)
     _table(recording, before)
 
