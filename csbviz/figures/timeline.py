@@ -71,7 +71,9 @@ class TimelineInfo(NamedTuple):
         return 1 - self.tail_begin / self.makespan if self.makespan else 0.0
 
 
-def get_timeline_info(timeline: Timeline, max_bars: int = MAX_BARS, unit: str = "nonzeros") -> TimelineInfo:
+def get_timeline_info(
+    timeline: Timeline, max_bars: int = MAX_BARS, unit: str = "nonzeros", until: float = 0.0
+) -> TimelineInfo:
     """Turn a timeline, simulated or recorded, into bars.
 
     Parameters
