@@ -121,7 +121,9 @@ def _start(op: str) -> str:
 
 
 def _headline(judged: list[_Case]) -> list[_Case]:
-    """Of each operation the largest N, in the most exact class."""
+    """Of each operation the largest N, in the most exact class; the parts of a layer go with the whole."""
+    if any(case.op == "layer" for _, case in judged):
+        judged = [one for one in judged if one[1].op not in LAYER_OPS[1:]]
     best: dict[str, _Case] = {}
     for one in judged:
         case = one[1]

@@ -146,14 +146,15 @@ def _add_panel(grid: Grid, place: int, panel: SpeedupPanel, info: SpeedupsInfo, 
         range=[low - (0.06 if info.low >= 1 else 0.7) * span, high + (0.06 if info.high < 1 else 0.7) * span],
         tickvals=ticks,
         ticktext=[f"{tick:g}×" for tick in ticks],
+        tickangle=0,
         title_text="Speed of the kernel / speed of CSR, of dense (log scale)",
         **at,
     )
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Powers of two, or of ten over a wide range, that cover the factors; always with 1."""
-    base = 2 if high / low <= 70 else 10
+    """Powers of two, four, or ten over a wide range, that cover the factors; always with 1."""
+    base = 2 if high / low <= 10 else 4 if high / low <= 70 else 10
     first, last = math.ceil(math.log(low, base) - 1e-9), math.floor(math.log(high, base) + 1e-9)
     return [float(base) ** power for power in range(min(first, 0), max(last, 0) + 1)]
 

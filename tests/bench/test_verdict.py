@@ -162,6 +162,14 @@ def test_products_with_a_vector_have_no_n_and_a_layer_counts_three_products():
         "For a layer (forward and backward) CSB is 1.5× faster than CSR with both copies and 3.0× faster"
     )
     assert layer.reason.startswith("Layer: ")
+    parts = [
+        record(k, f, us, op=op, copies=c)
+        for op in ("layer", "layer.forward", "layer.backward")
+        for k, f, us, c in (("csb", "csb", 300.0, 1), ("torch", "csr", 450.0, 2))
+    ]
+    assert "pass" not in verdict(parts).sentence
+    assert [case.op for case in verdict(parts).cases] == ["layer", "layer.forward", "layer.backward"]
+    assert "for its backward pass" in verdict(parts[2:]).sentence
     # 3 · 2 · 104,858 · 128 operations in 300 µs are 268 GFLOP/s.
     slow = verdict([record("csb", "csb", 300.0, op="layer"), record("linear", "dense", 100.0, op="layer")])
     assert "against 268 GFLOP/s" in slow.reason
