@@ -106,7 +106,8 @@ def shape_of(kernel: str, params: dict[str, Any]) -> Shape | None:
     known = {name: params[name] for name in get_kernel(kernel).tunables if name in params}
     split = known.pop("split", None) or known.pop("splits", None) or 1
     if "tile" in known:
-        tile_m, tile_n = (int(side) for side in known["tile"].split("x"))
+        # What follows the columns, as in "64x128/32", belongs to the configuration only.
+        tile_m, tile_n = (int(side) for side in known["tile"].partition("/")[0].split("x"))
     elif {"tile_m", "tile_n"} <= set(known):
         tile_m, tile_n = known["tile_m"], known["tile_n"]
     else:

@@ -174,8 +174,8 @@ def test_a_shape_is_read_from_the_names_of_parameters(families):
         registry.get_kernel("csb_mma"), tunables={"tile": ("64x128",), "stages": (1,), "splits": (1, 2)}
     )
     registry._KERNELS["csb_mma"] = mma
-    shape = choice_model.shape_of("csb_mma", {"tile": "64x128", "stages": 2, "splits": 3})
-    assert shape == Shape(64, 128, 3, "tile=64x128 stages=2")
+    shape = choice_model.shape_of("csb_mma", {"tile": "64x128/32", "stages": 2, "splits": 3})
+    assert shape == Shape(64, 128, 3, "tile=64x128/32 stages=2")
 
 
 def test_an_empty_matrix_has_terms_too():
