@@ -42,7 +42,7 @@ LAYERS = (
 SPARSITIES = ("0.8", "0.9", "0.98")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
-HEIGHTS = (8, 16, 64)
+HEIGHTS = (8, 32)
 """Rows of an item that are tried."""
 
 BEFORE = "in_order"
@@ -157,10 +157,11 @@ def find(folder: Path, kind: str, layer: str, sparsity: str) -> Path | None:
 def measure_all(args) -> dict:
     """Every strategy on every case."""
     start, device = time.perf_counter(), device_info()
-    header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device, "records": []}
-    for kind in SETS:
-        for layer in LAYERS:
-            for sparsity in args.sparsity:
+    header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device}
+    header |= {"heights": HEIGHTS, "block_shape": BLOCK_SHAPE, "records": []}
+    for layer in LAYERS:
+        for sparsity in args.sparsity:
+            for kind in SETS:
                 path = find(args.dlmc, kind, layer, sparsity)
                 if path is None:
                     continue
@@ -170,14 +171,14 @@ def measure_all(args) -> dict:
                 facts = {"kind": kind, "matrix": layer, "target": sparsity, "m": A.shape[0]}
                 facts |= {"k": A.shape[1], "nnz": A.nnz, "sparsity": round(A.sparsity, 5)}
                 for n in args.n:
+                    if time.perf_counter() - start > args.most_seconds:
+                        print("stopped: no time left", flush=True)
+                        return header
                     case = Case(A, dense64, args.op, n)
                     for strategy, execution in variants():
                         named = {"op": args.op, "n": n, "strategy": strategy, "execution": execution}
                         found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
                         header["records"].append(facts | named | found)
-                if time.perf_counter() - start > args.most_seconds:
-                    print("stopped: no time left", flush=True)
-                    return header
     return header
 
 

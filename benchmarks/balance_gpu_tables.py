@@ -77,9 +77,10 @@ def tables(data: dict) -> str:
         count = sum(key[0] == kind for key in cases(data))
         parts.append(f"#### {title}\n\n{time_table(data, kind)}\n\n{count} products.")
     place = (
-        f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks 64 x 64; each "
-        "strategy with the best of the item heights 8, 16 and 64. Times are speed-ups over block rows in "
-        "order (geometric means); λ, jobs and partials are medians over the products. "
+        f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks "
+        f"{' x '.join(map(str, data['block_shape']))}; each strategy with the best of items of "
+        f"{' or '.join(map(str, data['heights']))} rows. Times are speed-ups over block rows in order "
+        "(geometric means); λ, jobs and partials are medians over the products. "
         "\\* bit-equal from run to run."
     )
     return "\n\n".join((*parts, place))
