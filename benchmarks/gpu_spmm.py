@@ -11,7 +11,6 @@ A worker process measures; a kernel that breaks or hangs it is reported and left
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import signal
@@ -19,7 +18,6 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -34,8 +32,8 @@ PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
-MOST_VARIANTS = 50
-"""A sweep tries every setting of a kernel that names no candidates, unless there are more than these."""
+MOST_VARIANTS = 28
+"""Most settings of a kernel that a sweep tries for a product; of more candidates a sample."""
 
 
 LEFT_OUT = ("csb_simple",)
@@ -54,6 +52,7 @@ class Settings:
     columns: tuple[int, ...] | None
     kernels: tuple[str, ...] | None
     sweep: bool
+    both: bool
     min_time: float
 
     def layers(self) -> list[Layer]:
@@ -186,22 +185,31 @@ class _Run:
         from benchmarks.gpu_case import Case
         from csbviz.bench.autotune import variants
 
-        for n in self._columns:
-            for op in SPMM_OPS:
+        for place, n in enumerate(self._columns):
+            for op in SPMM_OPS if self._settings.both else (SPMM_OPS[(self._index + place) % 2],):
                 case, seen = Case(A, dense, op, n), set()
                 for kernel in self._chosen(op, A.dtype):
                     if kernel.format != "csb" or kernel.name.startswith("csb_cuda"):
                         continue
                     self._say("kernel", kernel.name)
-                    settings = variants(kernel, A, op, n)
-                    if kernel.candidates is None and prod(map(len, kernel.tunables.values())) > MOST_VARIANTS:
-                        settings = itertools.islice(settings, 1)  # its own choice
+                    settings = _some(list(variants(kernel, A, op, n)), kernel, self._index)
                     for params in settings:
                         record = case.measure(
                             kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
                         )
                         if record["status"] != "repeated":
                             self._say("record", {"layer": self._index, "asked": params} | record)
+
+
+def _some(settings: list[dict], kernel, seed: int) -> list[dict]:
+    """The settings that a sweep tries: the kernel's own choice, and all others or a sample of many."""
+    own, others = settings[:1], settings[1:]
+    if kernel.candidates is None and len(others) > MOST_VARIANTS:
+        return own
+    if len(others) > MOST_VARIANTS:
+        chosen = np.random.default_rng(seed).choice(len(others), MOST_VARIANTS, replace=False)
+        others = [others[number] for number in sorted(chosen)]
+    return own + others
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -218,6 +226,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--min-time", type=float, default=0.0022, help="seconds of timing a contender")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no matrix is begun")
     parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
+    parser.add_argument("--both", action="store_true", help="sweep both directions of each product, not one")
     parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")
     args = parser.parse_args()
     if args.dlmc is None and args.held_out != "only" and not args.compile_only:
@@ -242,6 +251,7 @@ def main() -> None:
         columns=tuple(args.n) if args.n else None,
         kernels=tuple(args.kernels) if args.kernels else None,
         sweep=args.sweep,
+        both=args.both,
         min_time=args.min_time,
     )
     count = len(settings.layers())
