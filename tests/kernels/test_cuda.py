@@ -265,6 +265,39 @@ def test_a_launch_takes_ten_microseconds():
         assert seconds / 200 < 10e-6
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_more_than_two_to_the_31_elements(way):
+    """Rows of C past the 2³¹-th element are where they belong."""
+    import cupy
+
+    n, rows = 1 << 15, (1 << 16) + 200
+    if cupy.cuda.runtime.memGetInfo()[0] < 5 * n * rows:
+        pytest.skip("the GPU has too little memory")
+    A = Case("tall", (rows, 64), 0.02, (64, 64)).matrix()
+    B = cupy.random.RandomState(0).standard_normal((64, n), dtype=cupy.float32)
+    out = cupy.full((rows, n), cupy.nan, cupy.float32)
+    prepare(A, "A@B", n, way, balance="swizzle").run(B, out)
+    S, ends = A.to_scipy().astype(np.float64), [*range(3), *range(rows - 300, rows)]
+    expected = S[ends] @ B[:, -40:].get().astype(np.float64)
+    assert relative_error(out[ends, -40:].get(), expected) <= ERROR_BOUNDS["fp32"]
+    del out
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_64_bit_block_pointers(way):
+    """As a matrix of more than 2³¹ entries has them."""
+    from csbviz.ops.cuda.module import current_device
+    from csbviz.ops.cuda.storage import device_arrays
+
+    A = CASES[NAMES.index("ragged edges")].matrix()
+    uploaded = device_arrays(A, current_device().id)
+    uploaded["blk_ptr"] = uploaded["blk_ptr"].astype(np.int64)
+    for op in OPS:
+        for strategy in ("swizzle", "stream_k"):
+            check(A, op, 64, way=way, balance=strategy)
+
+
 def test_an_unaligned_operand():
     """A B that begins in the middle of a 16-byte word takes the path for any n."""
     import cupy
