@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 
-__all__ = ["HELD_OUT_COLUMNS", "PATTERNS", "Layer", "collection", "draw", "held_out"]
+__all__ = ["HELD_OUT_COLUMNS", "PATTERNS", "Layer", "collection", "draw", "held_out", "sample"]
 
 COLUMNS = (128, 512, 2048)
 CONVOLUTION_COLUMNS = (196, 1568)
@@ -61,7 +61,7 @@ def collection(folder: Path, quick: bool = False, every: int = 1) -> list[Layer]
     quick : bool
         Only three layers at 90 % of each set.
     every : int
-        Take every i-th file.
+        Take one file of so many, by a fixed draw: files lie in groups of the same shapes.
     """
     from csbviz.formats import load_matrix
 
@@ -73,7 +73,13 @@ def collection(folder: Path, quick: bool = False, every: int = 1) -> list[Layer]
             continue
         columns = CONVOLUTION_COLUMNS if model == "rn50" else COLUMNS
         layers.append(Layer(name, model, method, target, columns, lambda path=path: load_matrix(path)))
-    return layers[::every]
+    return sample(layers, every)
+
+
+def sample(layers: list[Layer], every: int) -> list[Layer]:
+    """One layer of `every`, drawn by a fixed seed, in their order."""
+    order = np.random.default_rng(7).permutation(len(layers))
+    return [layers[number] for number in sorted(order[: -(-len(layers) // every)])]
 
 
 def _uniform(generator, rows: int, columns: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import gpu_data, gpu_tables
-from benchmarks.gpu_sets import HELD_OUT_COLUMNS, Layer, collection, held_out
+from benchmarks.gpu_sets import HELD_OUT_COLUMNS, Layer, collection, held_out, sample
 from benchmarks.gpu_worker import compile_all, in_worker
 from csbviz.errors import CSBVizError
 from csbviz.ops.registry import SPMM_OPS, SPMV_OPS
@@ -58,7 +58,7 @@ class Settings:
     def layers(self) -> list[Layer]:
         """The matrices, in the order of their numbers."""
         layers = collection(self.folder, self.quick, self.every) if self.folder else []
-        return layers + (held_out(self.quick)[:: self.every] if self.held_out else [])
+        return layers + (sample(held_out(self.quick), self.every) if self.held_out else [])
 
 
 def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
@@ -218,7 +218,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
     parser.add_argument("--json", type=Path, help="where the records go")
     parser.add_argument("--quick", action="store_true", help="three layers at 90 %% of a set, few held out")
-    parser.add_argument("--every", type=int, default=1, help="take every i-th matrix")
+    parser.add_argument("--every", type=int, default=1, help="take one matrix of so many, by a fixed draw")
     parser.add_argument("--n", type=int, nargs="+", help="columns of B (default: those of each set)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--kernels", nargs="+", help="names of contenders (default: all)")

@@ -56,7 +56,7 @@ PRODUCTS = (
 """Kernels of A·B, simple to fast, and what they are compared with; those that are not there are left out."""
 
 TRANSPOSED = ("csb_rows", "csb_wgmma")
-VECTORS = ("csb_spmv", "cusparse_spmv_csr", "cusparse_spmv")
+VECTORS = ("csb_spmv", "cusparse_spmv_alg1", "cusparse_spmv_alg2", "cublas_gemv")
 _MARK = "csbviz_mark_"
 
 
