@@ -8,7 +8,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 
-from csbviz.bench.names import class_name
+from csbviz.bench.names import class_name, class_rank
 from csbviz.commands.output import emit, joined, table, wrapped
 from csbviz.figures.text import plural
 
@@ -42,7 +42,7 @@ def examine() -> dict:
                 "device": kernel.device,
                 "ops": list(kernel.ops),
                 "dtypes": list(kernel.dtypes),
-                "classes": list(dict.fromkeys(kernel.precision[dtype] for dtype in kernel.dtypes)),
+                "classes": sorted({kernel.precision[dtype] for dtype in kernel.dtypes}, key=class_rank),
                 "capability": list(kernel.min_capability) if kernel.min_capability else None,
                 "exact_capability": kernel.exact_capability,
                 "threads": kernel.threads if kernel.device == "cpu" else None,
