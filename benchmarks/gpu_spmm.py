@@ -54,6 +54,7 @@ class Settings:
     sweep: bool
     both: bool
     min_time: float
+    block: int | None = None
 
     def layers(self) -> list[Layer]:
         """The matrices, in the order of their numbers."""
@@ -74,7 +75,8 @@ def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
         say("device", measure_layer.device)
     layer = settings.layers()[index]
     csr = layer.load()
-    A = CSBMatrix.from_scipy(csr, block_shape=choose_block_shape(csr.shape, csr.nnz, device="cuda"))
+    block_shape = settings.block or choose_block_shape(csr.shape, csr.nnz, device="cuda")
+    A = CSBMatrix.from_scipy(csr, block_shape=block_shape)
     facts = layer.facts() | {
         "m": A.shape[0],
         "k": A.shape[1],
@@ -226,6 +228,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--min-time", type=float, default=0.0022, help="seconds of timing a contender")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no matrix is begun")
     parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
+    parser.add_argument("--block", type=int, help="side of the blocks (default: what suits the GPU)")
     parser.add_argument("--both", action="store_true", help="sweep both directions of each product, not one")
     parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")
     args = parser.parse_args()
@@ -252,6 +255,7 @@ def main() -> None:
         kernels=tuple(args.kernels) if args.kernels else None,
         sweep=args.sweep,
         both=args.both,
+        block=args.block,
         min_time=args.min_time,
     )
     count = len(settings.layers())
