@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
+from csbviz.balance import STRATEGIES
 from csbviz.ui import data
 from tests.ui.conftest import App, matrix_bytes, weights_bytes
 
@@ -318,3 +319,17 @@ def test_gpu_kernels_are_shown_with_the_reason_why_they_cannot_run(app):
     test = app.run()
     assert test.button(key="run").disabled
     assert reason.split(" (")[0].rstrip(".") in app.words.replace("\\", "")
+
+
+@pytest.mark.parametrize("units", ["cpu", "cuda"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_is_simulated_for_threads_and_multiprocessors(strategy, units):
+    app = App(
+        {"model": "fashion_cnn", "layer": "conv2.weight", "units": units, "tiles": "4", "balance": strategy}
+    )
+    test = app.open("balance")
+    assert not test.error
+    values = {metric.label: metric.value for metric in test.metric}
+    assert float(values["λ, imbalance"]) >= 1
+    assert len(figures(test)) == 2
+    assert f"Simulated timeline: {STRATEGIES[strategy].title}" in app.words
