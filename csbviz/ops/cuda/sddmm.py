@@ -22,6 +22,9 @@ _CHUNK, _TILE = 32, 128  # the same numbers as in the source
 _NARROW = 16
 """Up to this many columns a thread takes an entry: a warp would leave most of its lanes idle."""
 
+_ENTRIES = (16, 32)
+"""Entries a warp, as the source knows them."""
+
 _WARPS = {"float32": 16, "float64": 8}
 """Warps of a CTA: many, because neighbouring entries share the rows that the L1 cache holds."""
 
@@ -34,7 +37,7 @@ def instantiations() -> tuple[Function, ...]:
     indices, pointers = ("uint8", "uint16"), ("int32", "int64")
     structure = (_DTYPES, indices, indices, pointers)
     first = [Function(_SOURCE, "csb_sddmm_v1", a) for a in product(*structure)]
-    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4))]
+    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4), _ENTRIES)]
     return (*first, *second, *(Function(_SOURCE, "csb_sddmm_add", (dtype,)) for dtype in _DTYPES))
 
 
@@ -114,7 +117,9 @@ class SampledProduct:
             self._kernels = {1: get_kernel(Function(_SOURCE, "csb_sddmm_v1", names))}
         else:
             vectors = (1, 4) if n % 4 == 0 else (1,)
-            self._kernels = {v: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, v))) for v in vectors}
+            self._kernels = {
+                v: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, v, _CHUNK))) for v in vectors
+            }
         self._partials = cupy.empty((self.parts, A.nnz) if self.parts > 1 else 0, dtype)
         self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (dtype,))) if self.parts > 1 else None
         self.bytes = A.cache[key].nbytes + self._partials.nbytes
