@@ -94,6 +94,49 @@ __device__ __forceinline__ void wait_for_x() {
     __syncthreads();  // every thread's part has arrived
 }
 
+#if __CUDA_ARCH__ >= 900
+// The sums of a cluster travel as asynchronous stores, which count themselves in at the receiver's barrier: cheaper
+// than a barrier of the whole cluster, and nobody touches the memory of a CTA that may have ended.
+
+// Called by one thread: make ready for `bytes` bytes from the cluster's CTAs.
+__device__ __forceinline__ void expect_sums(unsigned long long* arrived, int bytes) {
+    const unsigned barrier = unsigned(__cvta_generic_to_shared(arrived));
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(barrier) : "memory");
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+}
+
+// Store a sum at the place `slot` of CTA `rank`; `slot` and `arrived` are this CTA's own places.
+template <typename S>
+__device__ __forceinline__ void send_sum(S* slot, unsigned long long* arrived, int rank, S sum) {
+    unsigned to, barrier;
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(to) : "r"(unsigned(__cvta_generic_to_shared(slot))), "r"(rank));
+    asm("mapa.shared::cluster.u32 %0, %1, %2;"
+        : "=r"(barrier)
+        : "r"(unsigned(__cvta_generic_to_shared(arrived))), "r"(rank));
+    if constexpr (sizeof(S) == 4)
+        asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [%0], %1, [%2];" ::"r"(to),
+                     "r"(__float_as_uint(sum)), "r"(barrier)
+                     : "memory");
+    else
+        asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b64 [%0], %1, [%2];" ::"r"(to),
+                     "l"(__double_as_longlong(sum)), "r"(barrier)
+                     : "memory");
+}
+
+__device__ __forceinline__ void wait_for_sums(unsigned long long* arrived) {
+    unsigned done;
+    do asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], 0;\n"
+        "selp.u32 %0, 1, 0, p;\n}"
+        : "=r"(done)
+        : "r"(unsigned(__cvta_generic_to_shared(arrived)))
+        : "memory");
+    while (!done);
+}
+#endif
+
 // How CTAs share rows.
 constexpr int ALONE = 0;    // they do not, or they write partial sums
 constexpr int CLUSTER = 1;  // as a cluster; the rows of y are at least as many as the CTAs
@@ -138,7 +181,11 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
     const int first_row = job >> s.log_shares << s.log_rows;
 
 #if __CUDA_ARCH__ >= 900
-    if constexpr (MODE == CLUSTER) asm volatile("barrier.cluster.arrive.relaxed.aligned;");
+    __shared__ unsigned long long arrived;
+    if constexpr (MODE == CLUSTER) {
+        if (tid == 0) expect_sums(&arrived, int(sizeof(S)) << s.log_rows);
+        asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+    }
 #endif
     S sum = 0;
     for (int round = 0; round < s.rounds; round++) {
@@ -216,22 +263,11 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
 #if __CUDA_ARCH__ >= 900
         if constexpr (MODE == CLUSTER) {
             const int log_own = s.log_rows - s.log_shares;  // rows that a CTA of the cluster adds up
-            asm volatile("barrier.cluster.wait.aligned;" ::: "memory");  // every CTA of the cluster runs
-            if (holds) {
-                unsigned target;
-                const int slot = (share << log_own) + (row & ((1 << log_own) - 1));
-                asm("mapa.shared::cluster.u32 %0, %1, %2;"
-                    : "=r"(target)
-                    : "r"(unsigned(__cvta_generic_to_shared(inbox + slot))), "r"(row >> log_own));
-                if constexpr (sizeof(S) == 4)
-                    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(target), "f"(sum) : "memory");
-                else
-                    asm volatile("st.shared::cluster.f64 [%0], %1;" ::"r"(target), "d"(sum) : "memory");
-            }
-            // Every sum has arrived; afterwards nobody reads another CTA's memory, which may be gone.
-            asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-            asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+            asm volatile("barrier.cluster.wait.aligned;" ::: "memory");  // every CTA runs and expects sums
+            const int slot = (share << log_own) + (row & ((1 << log_own) - 1));
+            if (holds) send_sum(inbox + slot, &arrived, row >> log_own, sum);
             if (tid < 1 << log_own) {
+                wait_for_sums(&arrived);
                 constexpr int MOST_SHARES = 8;
                 S part[MOST_SHARES], total = 0;
 #pragma unroll

@@ -7,7 +7,8 @@ import pytest
 
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
 from csbviz.errors import OptionError
-from csbviz.ops.cuda.spmv import TUNABLES, choose_layout, prepare
+from csbviz.ops.cuda.spmv import prepare
+from csbviz.ops.cuda.spmv_layout import TUNABLES, choose_layout
 from csbviz.ops.cuda.spmv_plan import SpmvLayout, build_spmv_plan, rows_in_order
 from csbviz.ops.registry import _KERNELS, get_kernel
 from tests.kernels.cuda_cases import CASES, NAMES, product
@@ -80,7 +81,7 @@ def test_the_choice_fits_the_kernel(case, transpose):
     assert view.block_shape[0] % layout.rows == 0
     assert layout.rows == view.block_shape[0] or rows_in_order(A, transpose)
     assert layout.shares <= layout.rows
-    for number in layout:
+    for number in (layout.rows, layout.shares, layout.threads, layout.lanes):
         assert number & (number - 1) == 0
     assert 4 <= layout.lanes <= 32
     assert layout.slots in TUNABLES["slots"]

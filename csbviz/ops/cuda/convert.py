@@ -96,7 +96,8 @@ def convert(thing, block_shape):
     parts = _torch_parts(thing) if dtypes.is_torch(thing) else _cupy_parts(thing)
     if parts is None:
         return None
-    with current_stream_of(thing if hasattr(thing, "device") else thing.data):
+    held = thing.data if getattr(thing, "format", "") == "csr" else thing  # CuPy's, which names its device
+    with current_stream_of(held):
         arrays, shape, dtype = parts()
         if len(arrays) == 1:
             found = dense_to_csb(arrays[0], block_shape, dtype)

@@ -9,105 +9,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from csbviz.errors import OptionError, UnavailableError
+from csbviz.errors import UnavailableError
 from csbviz.formats.dtypes import VALUE_BYTES
 from csbviz.ops.cuda.module import Function, current_device, get_kernel, missing_reason
-from csbviz.ops.cuda.spmv_plan import SpmvLayout, build_spmv_plan, rows_in_order
+from csbviz.ops.cuda.spmv_layout import TUNABLES, choose_layout
+from csbviz.ops.cuda.spmv_plan import SpmvLayout, build_spmv_plan
 from csbviz.ops.registry import SPMV_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
     from csbviz.ops.cuda.module import DeviceLimits
 
-__all__ = ["TUNABLES", "choose_layout", "instantiations", "prepare"]
+__all__ = ["instantiations", "prepare"]
 
 _SOURCE = "csb_spmv.cu"
 _TYPES = {"float32": "float", "float64": "double", "float16": "Half", "bfloat16": "Bfloat16"}
-_SLOTS = (1, 2, 4)
 _ALONE, _CLUSTER, _WIDE = 0, 1, 2  # how CTAs share rows, as in the source
-_MOST_THREADS = 512
-_MOST_SHARES = 8
-"""CTAs of a cluster that every device with clusters can launch."""
-
 _STAGED_BYTES = 32 << 10
 """Most bytes of x that a CTA copies to shared memory."""
-
-TUNABLES = {
-    "rows": (1, 2, 4, 8, 16, 32, 64),
-    "shares": (1, 2, 4, 8),
-    "threads": (128, 256, 512),
-    "lanes": (4, 8, 16, 32),
-    "slots": _SLOTS,
-}
-"""Parameters of the kernel and the values worth trying; `SpmvLayout` says what they mean."""
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation of csb_spmv.cu that this module can ask for."""
     modes = (_ALONE, _CLUSTER, _WIDE)
-    choices = product(_TYPES.values(), ("uint8", "uint16"), _SLOTS, (True, False), modes)
+    choices = product(_TYPES.values(), ("uint8", "uint16"), TUNABLES["slots"], (True, False), modes)
     shares = (Function(_SOURCE, "csb_add_shares", (name,)) for name in _TYPES.values())
     return (*(Function(_SOURCE, "csb_spmv", choice) for choice in choices), *shares)
-
-
-def choose_layout(A: CSBMatrix, transpose: bool, multiprocessors: int, **wanted: int | None) -> SpmvLayout:
-    """How a product is dealt to the device.
-
-    Parameters
-    ----------
-    A : CSBMatrix
-        The stored matrix.
-    transpose : bool
-        Whether the product is with its transpose.
-    multiprocessors : int
-        Of the device.
-    **wanted : int or None
-        Parameters of `TUNABLES` that the caller sets; None and absent ones are chosen.
-
-    Raises
-    ------
-    OptionError
-        If a parameter has a value that does not fit the matrix.
-
-    Notes
-    -----
-    A product is so short that the number of CTAs counts most: one a multiprocessor at least. Where the
-    entries of a block come by row, CTAs take fewer rows each; elsewhere they share the blocks of a unit.
-    """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
-    view = A.T if transpose else A
-    units, blocks = view.grid
-    unit_rows, in_block = view.block_shape
-    density = max(1.0 - A.sparsity, 1e-9)
-    rows, shares = unit_rows, 1
-    if rows_in_order(A, transpose):
-        long_runs = _power_of_two(64 / (in_block * density))
-        rows = min(unit_rows, max(1, _power_of_two(view.shape[0] / multiprocessors) // 2), long_runs)
-        rows = min(unit_rows, wanted.get("rows") or rows)
-    elif wanted.get("rows") not in (None, unit_rows):
-        raise OptionError(
-            f"rows is {wanted['rows']}; with entries in {A.order} order a CTA computes all {unit_rows} rows."
-        )
-    else:
-        shares = _power_of_two(multiprocessors / max(units, 1)) // 2
-    most = min(_MOST_SHARES, _power_of_two(blocks + 1) // 2, rows)
-    shares = max(1, min(most, wanted.get("shares") or shares))
-    strips = units * (unit_rows // rows)
-    entries = A.nnz / max(strips * shares, 1)
-    threads = wanted.get("threads") or (512 if entries > 4096 else 256)
-    share_blocks = -(-blocks // shares)
-    segment = entries / max(share_blocks, 1)
-    lanes = wanted.get("lanes") or max(4, min(32, _power_of_two(segment / 4)))
-    runs = share_blocks * max(1.0, segment / (4 * lanes) + 0.5)
-    slots = wanted.get("slots") or min(4, max(1, _power_of_two(runs * lanes / threads)))
-    return SpmvLayout(rows, shares, threads, lanes, slots)
-
-
-def _power_of_two(number: float) -> int:
-    """The least power of two that is not below a number."""
-    return 1 << max(0, int(np.ceil(np.log2(max(number, 1.0)))))
 
 
 def _log2(number: int) -> int:
@@ -164,7 +91,8 @@ def prepare(
     if A.nnz > 4 * 0xFFFFFFFF or view.grid[1] >= 1 << 22 or max(A.shape) >= 1 << 31:
         raise UnavailableError(f"A {A.shape[0]} x {A.shape[1]} matrix with {A.nnz} entries is too large.")
     wanted = {"rows": rows, "shares": shares, "lanes": lanes, "slots": slots}
-    layout = choose_layout(A, transpose, device.multiprocessors, **wanted)
+    clusters = device.capability >= (9, 0)
+    layout = choose_layout(A, transpose, device.multiprocessors, clusters, **wanted)
     matrix = device_arrays(A, device.id)
     if matrix["values"].data.ptr % 16:
         raise UnavailableError("The matrix' values do not begin at a multiple of 16 bytes; clone the tensor.")
