@@ -87,9 +87,9 @@ def test_the_first_blocks_enclose_every_entry(case):
 
 
 def test_columns_are_dealt_out_where_ctas_are_few():
-    assert column_parts(chunks=100_000, n=2048, warps=16, multiprocessors=132) == 1
-    assert column_parts(chunks=16, n=2048, warps=16, multiprocessors=132) == 8
-    assert column_parts(chunks=16, n=100, warps=16, multiprocessors=132) == 1
+    assert column_parts(ctas=6000, n=2048, multiprocessors=132) == 1
+    assert column_parts(ctas=1, n=2048, multiprocessors=132) == 8
+    assert column_parts(ctas=1, n=100, multiprocessors=132) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 from csbviz.errors import UnavailableError
 from csbviz.ops.cuda.module import Function, current_device, get_kernel
 from csbviz.ops.cuda.storage import device_arrays
+from csbviz.ops.cuda.workspace import PerStream, new_array
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -22,8 +23,8 @@ _CHUNK, _TILE = 32, 128  # the same numbers as in the source
 _NARROW = 16
 """Up to this many columns a thread takes an entry: a warp would leave most of its lanes idle."""
 
-_ENTRIES = (16, 32)
-"""Entries a warp, as the source knows them."""
+_ENTRIES = 32
+"""Entries a warp in version 2."""
 
 _WARPS = {"float32": 16, "float64": 8}
 """Warps of a CTA: many, because neighbouring entries share the rows that the L1 cache holds."""
@@ -37,7 +38,7 @@ def instantiations() -> tuple[Function, ...]:
     indices, pointers = ("uint8", "uint16"), ("int32", "int64")
     structure = (_DTYPES, indices, indices, pointers)
     first = [Function(_SOURCE, "csb_sddmm_v1", a) for a in product(*structure)]
-    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4), _ENTRIES)]
+    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4), (_ENTRIES,))]
     return (*first, *second, *(Function(_SOURCE, "csb_sddmm_add", (dtype,)) for dtype in _DTYPES))
 
 
@@ -49,9 +50,8 @@ def first_blocks(A: CSBMatrix) -> np.ndarray:
     return (np.searchsorted(A.blk_ptr, entries, side="right") - 1).astype(np.int32)
 
 
-def column_parts(chunks: int, n: int, warps: int, multiprocessors: int) -> int:
+def column_parts(ctas: int, n: int, multiprocessors: int) -> int:
     """In how many parts to deal the columns: enough CTAs to keep all multiprocessors busy to the end."""
-    ctas = -(-chunks // warps)
     wanted = -(-_WAVES * multiprocessors // max(1, ctas))
     return max(1, min(wanted, -(-n // (2 * _TILE))))
 
@@ -74,8 +74,12 @@ class SampledProduct:
 
     Attributes
     ----------
+    parts : int
+        Parts that the columns are dealt in.
     bytes : int
-        Device bytes of the arrays that are kept beside the matrix' own.
+        Device bytes of what is kept beside the matrix' own arrays.
+    workspace_bytes : int
+        Bytes of the parts' sums; there is one workspace for each stream and captured graph.
 
     Raises
     ------
@@ -93,55 +97,59 @@ class SampledProduct:
         key = ("csb_sddmm", device.id)
         if key not in A.cache:
             A.cache[key] = cupy.asarray(first_blocks(A))
-        self.n, self._nnz, self.dtype = n, A.nnz, dtype
-        self._version = version or (1 if n <= _NARROW else 2)
         index = [arrays["row_ind"], arrays["col_ind"], arrays["blk_ptr"]]
-        self._structure = (
-            *index,
-            A.cache[key],
-            np.int64(A.nnz),
-            *map(np.int32, (A.grid[1], *A.block_shape, n)),
-        )
+        sizes = (np.int64(A.nnz), *map(np.int32, (A.grid[1], *A.block_shape, n)))
+        self._structure = (*index, A.cache[key], *sizes)
+        self._nnz, self._dtype = A.nnz, dtype
         names = (dtype, *(str(array.dtype) for array in index))
-        chunks = -(-A.nnz // _CHUNK)
-        self._warps = _WARPS[dtype]
-        self.parts = (
-            1 if self._version == 1 else parts or column_parts(chunks, n, self._warps, device.multiprocessors)
-        )
-        tiles = -(-n // _TILE)
-        self._span = np.int32(-(-tiles // self.parts) * _TILE)
-        self._grid = -(-A.nnz // 256) if self._version == 1 else -(-chunks // self._warps)
+        if (version or (1 if n <= _NARROW else 2)) == 1:
+            self._set_up_first(names)
+        else:
+            self._set_up_second(names, n, parts, device.multiprocessors)
         if self._grid > 0x7FFFFFFF:
             raise UnavailableError(f"The launch needs {self._grid} CTAs; a grid has at most {0x7FFFFFFF}.")
-        if self._version == 1:
-            self._kernels = {1: get_kernel(Function(_SOURCE, "csb_sddmm_v1", names))}
-        else:
-            vectors = (1, 4) if n % 4 == 0 else (1,)
-            self._kernels = {
-                v: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, v, _CHUNK))) for v in vectors
-            }
-        self._partials = cupy.empty((self.parts, A.nnz) if self.parts > 1 else 0, dtype)
-        self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (dtype,))) if self.parts > 1 else None
-        self.bytes = A.cache[key].nbytes + self._partials.nbytes
+        self.bytes = A.cache[key].nbytes
+        self.workspace_bytes = 0
+        if self.parts > 1:
+            self._add = get_kernel(Function(_SOURCE, "csb_sddmm_add", (dtype,)))
+            self._partials = PerStream(self._new_partials())
+            self.workspace_bytes = self.parts * A.nnz * np.dtype(dtype).itemsize
+
+    def _set_up_first(self, names: tuple) -> None:
+        self.parts, self._grid, self._threads, self._shared = 1, -(-self._nnz // 256), 256, 0
+        self._kernels = {1: get_kernel(Function(_SOURCE, "csb_sddmm_v1", names))}
+
+    def _set_up_second(self, names: tuple, n: int, parts: int | None, multiprocessors: int) -> None:
+        warps = _WARPS[self._dtype]
+        self._grid = -(-self._nnz // (_ENTRIES * warps))
+        self.parts = parts or column_parts(self._grid, n, multiprocessors)
+        tiles = -(-n // _TILE)
+        span = -(-tiles // self.parts) * _TILE
+        self._structure += (np.int32(span),)
+        self._threads, self._shared = 32 * warps, 8 * _ENTRIES * warps
+        # Four columns at a time only where rows are 16-byte aligned.
+        self._kernels = {
+            vector: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, vector, _ENTRIES)))
+            for vector in ((1, 4) if n % 4 == 0 else (1,))
+        }
+
+    def _new_partials(self):
+        return new_array(self.parts * self._nnz, self._dtype)
 
     def __call__(self, u: int, v: int, out: int) -> None:
         """Launch on CuPy's current stream, with the addresses of U (M x n), V (K x n) and out (nnz)."""
+        from cupy.cuda import get_current_stream
+
         if self._nnz == 0:
             return
-        target = np.uintp(self._partials.data.ptr if self._add else out)
-        operands = (np.uintp(u), np.uintp(v), target)
-        if self._version == 1:
-            self._kernels[1]((self._grid,), (256,), (*self._structure, *operands))
-        else:
-            kernel = self._kernels[4 if 4 in self._kernels and (u | v) % 16 == 0 else 1]
-            kernel(
-                (self._grid, self.parts),
-                (32 * self._warps,),
-                (*self._structure, self._span, *operands),
-                shared_mem=8 * _CHUNK * self._warps,
-            )
-        if self._add:
-            arguments = np.int64(self._nnz), np.int32(self.parts), self._partials, np.uintp(out)
+        target = np.uintp(out)
+        if self.parts > 1:
+            target = self._partials.get(get_current_stream().ptr, self._new_partials)
+        kernel = self._kernels[4 if 4 in self._kernels and (u | v) % 16 == 0 else 1]
+        arguments = (*self._structure, np.uintp(u), np.uintp(v), target)
+        kernel((self._grid, self.parts), (self._threads,), arguments, self._shared)
+        if self.parts > 1:
+            arguments = np.int64(self._nnz), np.int32(self.parts), target, np.uintp(out)
             self._add((-(-self._nnz // 256),), (256,), arguments)
 
 
