@@ -18,12 +18,11 @@ __all__ = ["direct_product", "keep_direct"]
 
 
 class _Direct(NamedTuple):
-    """What a repeated product needs: the launch, and what B must be like for it."""
+    """What a repeated product needs: the launch, type and place of its operands, size of its result."""
 
     launch: Callable[[int, int, int], None]
     dtype: Any
     device: Any
-    size: tuple[int, ...]
     out_size: tuple[int, ...]
 
 
@@ -45,17 +44,15 @@ def direct_product(A: CSBMatrix, key: tuple, B, out):
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(B, torch.Tensor) or not B.is_contiguous():
         return None
-    direct = known.get((*key, B.shape, B.device))
-    if direct is None or B.dtype is not direct.dtype:
+    index = B.get_device()
+    direct = known.get((key, B.shape, index))
+    if direct is None or B.dtype is not direct.dtype or torch._C._cuda_getDevice() != index:
         return None
     if out is None:
         out = torch.empty(direct.out_size, dtype=direct.dtype, device=direct.device)
     elif not _fits(out, direct, B):
         return None
-    if torch.cuda.current_device() != direct.device.index:
-        return None
-    stream = torch._C._cuda_getCurrentRawStream(direct.device.index)
-    direct.launch(stream, B.data_ptr(), out.data_ptr())
+    direct.launch(torch._C._cuda_getCurrentRawStream(index), B.data_ptr(), out.data_ptr())
     return out
 
 
@@ -78,5 +75,5 @@ def keep_direct(A: CSBMatrix, key: tuple, prepared: Prepared, B, rows: int) -> N
     if not B.is_cuda or not B.is_contiguous():
         return
     out_size = (rows, *B.shape[1:])
-    direct = _Direct(prepared.launch, B.dtype, B.device, tuple(B.shape), out_size)
-    A.cache.setdefault("direct", {})[(*key, B.shape, B.device)] = direct
+    direct = _Direct(prepared.launch, B.dtype, B.device, out_size)
+    A.cache.setdefault("direct", {})[(key, B.shape, B.get_device())] = direct

@@ -118,10 +118,10 @@ class LaunchPlan:
             )
         self._kernel, self._arrays = kernel, [a for a in arguments if hasattr(a, "data")]
         self._cells = [_cell(argument) for argument in arguments]
-        self._operands = {
-            operand.name: [c for c, a in zip(self._cells, arguments, strict=True) if a is operand]
+        self._b_cells, self._c_cells = (
+            tuple(c for c, a in zip(self._cells, arguments, strict=True) if a is operand)
             for operand in (B, C)
-        }
+        )
         self._pointers = (ctypes.c_void_p * max(1, len(self._cells)))(*map(ctypes.addressof, self._cells))
         self._attributes = _attributes(cluster, programmatic, carveout)
         self._config = _Config(grid=grid, block=block, shared_bytes=int(shared_bytes))
@@ -144,9 +144,9 @@ class LaunchPlan:
             If the driver refuses the launch.
         """
         with self._lock:  # the cells are shared by all callers; the driver copies them during the call
-            for cell in self._operands["B"]:
+            for cell in self._b_cells:
                 cell.value = b
-            for cell in self._operands["C"]:
+            for cell in self._c_cells:
                 cell.value = c
             self._config.stream = stream
             status = self._function(*self._call)
