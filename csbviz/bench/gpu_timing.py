@@ -20,6 +20,7 @@ SAMPLE_US = 200.0
 """Length of a warm sample: long against the 0.5 µs resolution of events and the start of a replay."""
 
 _MAX_CALLS = 200
+_SPACER_SAMPLES = 7
 _WARM_SAMPLES = (11, 200)
 _COLD_SAMPLES = (15, 100)
 _COLD_CALLS = 6
@@ -38,7 +39,8 @@ def time_cuda(
     B, out : cupy.ndarray
         Its operands.
     mode : str
-        "warm": a sample is the mean over the calls of one graph replay, operands stay in the caches.
+        "warm": a sample is the mean over the calls of one graph replay, operands stay in the caches; an
+        empty kernel between the calls keeps them from overlapping, and its time is taken off.
         "cold": before each call something larger than the L2 cache is read; a sample is the mean over the
         calls of one graph replay, less what the reading takes alone.
     min_time : float
@@ -118,15 +120,47 @@ def _elapsed(launch: Callable[[], Any], stream) -> float:
 
 
 def _warm(run: Callable, B, out, stream, min_time: float, sample_us: float) -> np.ndarray:
-    probe = _capture(run, B, out, stream, 8)
+    """Replays of (spacer, call) pairs, less what the spacers take alone.
+
+    A call that may start before its predecessor has ended (programmatic dependent launch) would otherwise
+    overlap with the call before it, which no program that needs its result could do. The spacer, a kernel
+    that does nothing, stands for the other kernels of such a program; all contenders have it between them.
+    """
+    spacer = _spacer()
+
+    def pair(B, out) -> None:
+        spacer()
+        run(B, out)
+
+    probe = _capture(pair, B, out, stream, 8)
     probe()
     estimate = max(0.5, _elapsed(probe, stream) / 8)
     calls = int(min(_MAX_CALLS, max(1, round(sample_us / estimate))))
-    replay = _capture(run, B, out, stream, calls)
+    replay = _capture(pair, B, out, stream, calls)
+    alone = _capture(lambda B, out: spacer(), B, out, stream, calls)
     replay()
+    alone()
     least, most = _WARM_SAMPLES
     count = int(min(most, max(least, min_time * 1e6 / (calls * estimate))))
-    return np.array([_elapsed(replay, stream) / calls for _ in range(count)])
+    nothing = np.median([_elapsed(alone, stream) for _ in range(_SPACER_SAMPLES)])
+    samples = np.array([_elapsed(replay, stream) for _ in range(count)])
+    return np.maximum(samples - nothing, 0.0) / calls
+
+
+_SPACER_SOURCE = 'extern "C" __global__ void spacer() {}'
+
+
+def _spacer() -> Callable[[], None]:
+    """A launch of a kernel that does nothing."""
+    kernel = _spacer_kernel()
+    return lambda: kernel((1,), (32,), ())
+
+
+@functools.cache
+def _spacer_kernel():
+    import cupy
+
+    return cupy.RawKernel(_SPACER_SOURCE, "spacer")
 
 
 def _cold(run: Callable, B, out, stream, min_time: float) -> np.ndarray:
