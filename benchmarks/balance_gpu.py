@@ -5,7 +5,8 @@
     python -m benchmarks.balance_gpu --write        puts the tables between the markers of docs/balance.md
 
 All strategies are executed by one kernel, csb_gather, so that only the strategy differs. Each is timed with
-several heights of an item and takes the best. A wrong result is not timed.
+several heights of an item and takes the best. A collection is measured with one `--sparsity` a
+run, the later ones with `--append`, where time on the GPU is short. A wrong result is not timed.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import numpy as np
 
 from benchmarks.balance_gpu_tables import write_tables
 from csbviz.balance import STRATEGIES, simulate
-from csbviz.balance.recording import KIND, VERSION, RecordedRun, recorded_jobs
+from csbviz.balance.recording import KIND, VERSION, as_run, recorded_jobs
 from csbviz.bench.gpu_timing import device_info, time_cuda
 from csbviz.bench.verify import ERROR_BOUNDS
 from csbviz.formats import CSBMatrix, load_matrix
+from csbviz.ops.registry import Prepared
 
 SETS = {
     "even": "transformer/magnitude_pruning",
@@ -42,10 +44,13 @@ LAYERS = (
 SPARSITIES = ("0.8", "0.9", "0.98")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
-HEIGHTS = (8, 32)
+HEIGHTS = (8, 32, 64)
 """Rows of an item that are tried."""
 
 BEFORE = "in_order"
+SHOWN_WITH_TICKETS = ("swizzle", "equal_nnz")
+"""Strategies whose recordings show tickets too; all would be too much for a file."""
+
 RECORDED = ("body_encoder_layer_0_ffn_conv1", "0.9", 512)
 
 
@@ -90,7 +95,7 @@ class Case:
 
     def measure(self, strategy: str, execution: str, min_time: float, multiprocessors: int) -> dict:
         """The best height of an item: verified, timed, and run once more with recording."""
-        best = None
+        best, by_height = None, {}
         for height in HEIGHTS:
             prepared = self.prepare(strategy, execution, height)
             error = self.error(prepared.run)
@@ -98,15 +103,19 @@ class Case:
                 return {"status": "wrong", "rel_error": str(error), "height": height}
             samples = time_cuda(prepared.run, self.B, self.out, min_time=min_time)
             median = float(np.median(samples))
+            by_height[height] = round(median, 3)
             if best is None or median < best[0]:
                 best = median, height, prepared, error
         median, height, prepared, error = best
         plan, launch = prepared.plan, prepared.launch
-        run = self.recorded(strategy, execution, height, median, multiprocessors)
+        jobs, recorded = self.recorded(strategy, execution, height)
+        planned = planned_imbalance(recorded, multiprocessors)
+        run = as_run(strategy, execution, median, planned, multiprocessors, jobs)
         return {
             "status": "ok",
             "median_us": round(median, 3),
-            "rel_error": error,
+            "by_height": by_height,
+            "rel_error": float(f"{error:.3g}"),
             "params": prepared.params,
             "items": plan.items,
             "jobs": plan.jobs,
@@ -118,15 +127,12 @@ class Case:
             "measured": round(run.imbalance, 4),
         }
 
-    def recorded(self, strategy: str, execution: str, height: int, median: float, multiprocessors: int):
-        """What one warm run did, a `RecordedRun`."""
+    def recorded(self, strategy: str, execution: str, height: int) -> tuple[dict, Prepared]:
+        """What one warm run did, as the lists of a recording, and the product that did it."""
         prepared = self.prepare(strategy, execution, height, record=True)
         for _ in range(3):
             prepared.run(self.B, self.out)
-        jobs = recorded_jobs(prepared.launch.record.get(), prepared.plan)
-        planned = planned_imbalance(prepared, multiprocessors)
-        columns = {name: np.asarray(values) for name, values in jobs.items()}
-        return RecordedRun(strategy, execution, median, planned, multiprocessors, **columns)
+        return recorded_jobs(prepared.launch.record.get(), prepared.plan), prepared
 
 
 def planned_imbalance(prepared, multiprocessors: int) -> float:
@@ -190,6 +196,8 @@ def record_all(args, folder: Path) -> None:
         A, dense64 = load(find(args.dlmc, kind, layer, sparsity))
         case, runs = Case(A, dense64, args.op, n), []
         for strategy, execution in variants():
+            if execution == "ticket" and strategy not in SHOWN_WITH_TICKETS:
+                continue
             found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
             if found["status"] != "ok":
                 print(kind, strategy, execution, found, flush=True)
@@ -212,18 +220,15 @@ def record_all(args, folder: Path) -> None:
             "runs": runs,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        text = re.sub(r",\s+(?=-?\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
+        text = re.sub(r",\s+(?=\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
         (folder / f"balance_{kind}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def record_run(case: Case, strategy: str, execution: str, found: dict, multiprocessors: int) -> dict:
     """One entry of a recording."""
-    height = found["params"]["window_rows"]
-    run = case.recorded(strategy, execution, height, found["median_us"], multiprocessors)
-    jobs = {
-        name: getattr(run, name).tolist()
-        for name in ("multiprocessor", "item", "tile", "nonzeros", "start_ns", "end_ns")
-    }
+    jobs, prepared = case.recorded(strategy, execution, found["params"]["window_rows"])
+    planned = planned_imbalance(prepared, multiprocessors)
+    run = as_run(strategy, execution, found["median_us"], planned, multiprocessors, jobs)
     return {
         "strategy": strategy,
         "execution": execution,
@@ -242,6 +247,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
     parser.add_argument("--json", type=Path, help="where the measurements go")
+    parser.add_argument("--append", action="store_true", help="keep the measurements that are there")
     parser.add_argument("--record", type=Path, help="folder for the recordings of the app")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/balance.md")
     parser.add_argument("--op", choices=("A@B", "A.T@B"), default="A@B")
@@ -266,6 +272,8 @@ def main() -> int:
         record_all(args, args.record)
         return 0
     data = measure_all(args)
+    if args.append:
+        data["records"] = json.loads(args.json.read_text(encoding="utf-8"))["records"] + data["records"]
     if args.json:
         args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     wrong = [r for r in data["records"] if r["status"] != "ok"]

@@ -16,6 +16,7 @@ DATA = ROOT / "docs" / "data" / "balance_gpu.json"
 DOCUMENT = ROOT / "docs" / "balance.md"
 BEGIN, END = "<!-- balance on the GPU: begin -->", "<!-- balance on the GPU: end -->"
 BEFORE = ("in_order", "grid")
+WHOLE = "64"  # height of an item that is a whole block row
 KINDS = {"even": "magnitude pruning (even)", "uneven": "variational dropout (uneven)"}
 
 
@@ -47,26 +48,31 @@ def time_table(data: dict, kind: str) -> str:
     groups = {key: group for key, group in cases(data).items() if key[0] == kind}
     columns = sorted({key[-1] for key in groups})
     head = [f"N = {n}" for n in columns]
-    head += ["all", "fastest in", "λ planned", "λ measured", "jobs", "partials, KiB"]
+    head += ["all", "fastest in", "λ planned", "λ measured", "jobs", "partials, KiB", "whole block rows"]
     lines = [f"| strategy | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
     fastest = [min(group, key=lambda v: group[v]["median_us"]) for group in groups.values()]
     for variant in dict.fromkeys(v for group in groups.values() for v in group):
-        own = [(key, group) for key, group in groups.items() if variant in group]
-
-        def gain(n=None, variant=variant, own=own):
-            return geomean(
-                g[BEFORE]["median_us"] / g[variant]["median_us"] for k, g in own if n in (None, k[-1])
-            )
+        own = {key: group for key, group in groups.items() if variant in group}
 
         def median(field, variant=variant, own=own):
-            return float(np.median([group[variant][field] for _, group in own]))
+            return float(np.median([group[variant][field] for group in own.values()]))
 
-        cells = [f"{gain(n):.2f}" for n in columns] + [f"**{gain():.2f}**"]
+        cells = [f"{gain(own, variant, n):.2f}" for n in columns] + [f"**{gain(own, variant):.2f}**"]
         cells += [f"{fastest.count(variant)} of {len(groups)}"]
         cells += [f"{median('planned'):.2f}", f"{median('measured'):.2f}", f"{median('jobs'):.0f}"]
-        cells += [f"{median('partial_bytes') / 1024:.0f}"]
+        cells += [f"{median('partial_bytes') / 1024:.0f}", f"{gain(own, variant, height=WHOLE):.2f}"]
         lines.append(f"| {name_of(variant)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def gain(groups: dict, variant: tuple, n: int | None = None, height: str | None = None) -> float:
+    """How many times as fast as block rows in order, geometric mean over the products with N columns."""
+
+    def time_of(record: dict) -> float:
+        return record["by_height"][height] if height else record["median_us"]
+
+    chosen = [group for key, group in groups.items() if n in (None, key[-1])]
+    return geomean(time_of(group[BEFORE]) / time_of(group[variant]) for group in chosen)
 
 
 def tables(data: dict) -> str:
@@ -74,14 +80,16 @@ def tables(data: dict) -> str:
     device = data["device"]
     parts = []
     for kind, title in KINDS.items():
-        count = sum(key[0] == kind for key in cases(data))
-        parts.append(f"#### {title}\n\n{time_table(data, kind)}\n\n{count} products.")
+        keys = [key for key in cases(data) if key[0] == kind]
+        targets = ", ".join(sorted({key[2] for key in keys}))
+        parts.append(f"#### {title}\n\n{time_table(data, kind)}")
+        parts.append(f"{len(keys)} products at sparsity {targets}.")
     place = (
         f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks "
         f"{' x '.join(map(str, data['block_shape']))}; each strategy with the best of items of "
-        f"{' or '.join(map(str, data['heights']))} rows. Times are speed-ups over block rows in order "
-        "(geometric means); λ, jobs and partials are medians over the products. "
-        "\\* bit-equal from run to run."
+        f"{', '.join(map(str, data['heights']))} rows, and in the last column with whole block rows. Times are "
+        "speed-ups over block rows in order (geometric means); λ, jobs and partials are medians over the "
+        "products. \\* bit-equal from run to run."
     )
     return "\n\n".join((*parts, place))
 

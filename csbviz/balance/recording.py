@@ -17,7 +17,7 @@ from .strategies import STRATEGIES
 if TYPE_CHECKING:
     from .plan import WorkPlan
 
-__all__ = ["BalanceRecording", "RecordedRun", "load_recording", "recorded_jobs", "recordings"]
+__all__ = ["BalanceRecording", "RecordedRun", "as_run", "load_recording", "recorded_jobs", "recordings"]
 
 KIND, VERSION = "csbviz balance recording", 1
 
@@ -28,7 +28,7 @@ EXECUTIONS = {
 }
 """What the ways of execution are called."""
 
-_COLUMNS = ("multiprocessor", "item", "tile", "nonzeros", "start_ns", "end_ns")
+_COLUMNS = ("multiprocessor", "item", "tile", "start_ns", "duration_ns")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,17 +167,21 @@ def _run(data: dict[str, Any], multiprocessors: int) -> RecordedRun:
         raise ValueError("the lists of a run have different lengths")
     if data["strategy"] not in STRATEGIES or data["execution"] not in EXECUTIONS:
         raise ValueError(f"unknown strategy {data['strategy']!r} or execution {data['execution']!r}")
-    where = columns["multiprocessor"]
+    work, where = np.asarray(data["item_nonzeros"], dtype=np.int64), columns["multiprocessor"]
     if where.size and not 0 <= where.min() <= where.max() < multiprocessors:
         raise ValueError("a job ran on a multiprocessor that the device does not have")
-    if (columns["end_ns"] < columns["start_ns"]).any():
+    if where.size and not 0 <= columns["item"].min() <= columns["item"].max() < work.size:
+        raise ValueError("a job is of an item that the plan does not have")
+    duration = columns.pop("duration_ns")
+    if duration.min(initial=0) < 0:
         raise ValueError("a job ends before it starts")
+    columns |= {"nonzeros": work[columns["item"]], "end_ns": columns["start_ns"] + duration}
     known = data["strategy"], data["execution"], float(data["median_us"]), float(data["planned_imbalance"])
     return RecordedRun(*known, multiprocessors, **columns)
 
 
 def recorded_jobs(record: np.ndarray, plan: WorkPlan) -> dict[str, list[int]]:
-    """What the kernels record, as the lists of a run.
+    """What the kernels record, as the lists of a run in a file, in the order of starts.
 
     Parameters
     ----------
@@ -185,20 +189,31 @@ def recorded_jobs(record: np.ndarray, plan: WorkPlan) -> dict[str, list[int]]:
         Of `plan`: see kernels/cuda/csb_spmm.cu; items, or tiles x items.
     plan : WorkPlan
 
-    Returns
-    -------
-    dict
-        A list for each of multiprocessor, item, tile, nonzeros, start_ns and end_ns, in the order of starts.
+    Raises
+    ------
+    InputError
+        If a CTA did not multiply the entries that the plan gives its item.
     """
     tiles = plan.tile[None] if plan.tile is not None else np.arange(plan.tiles)[:, None]
     flat = record.reshape(-1, plan.items, 8)
     item = np.broadcast_to(np.arange(plan.items), flat.shape[:2]).ravel()
     tile = np.broadcast_to(tiles, flat.shape[:2]).ravel()
     processor, _, entries, _, _, _, begin, end = flat.reshape(-1, 8).T
+    if not np.array_equal(entries, plan.work[item]):
+        raise InputError("A recorded run did not multiply the entries of its plan.")
     first = begin.min() if begin.size else 0
     order = np.argsort(begin, kind="stable")
-    columns = (processor, item, tile, entries, begin - first, end - first)
-    return {name: column[order].tolist() for name, column in zip(_COLUMNS, columns, strict=True)}
+    columns = (processor, item, tile, begin - first, end - begin)
+    lists = {name: column[order].tolist() for name, column in zip(_COLUMNS, columns, strict=True)}
+    return {"item_nonzeros": plan.work.tolist(), **lists}
+
+
+def as_run(
+    strategy: str, execution: str, median_us: float, planned: float, multiprocessors: int, jobs: dict
+) -> RecordedRun:
+    """The run that `recorded_jobs` describes."""
+    known = {"strategy": strategy, "execution": execution, "median_us": median_us}
+    return _run({**known, "planned_imbalance": planned, **jobs}, multiprocessors)
 
 
 def _places(multiprocessor: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:

@@ -30,9 +30,7 @@
 // rows too; one with slot k writes the partial k: rows of a unit times `pitch` columns, the n columns of C, or
 // those of a tile with `own_tiles`. Only rows and columns that exist in C are written and read.
 // What several items contribute to the same rows is added in the order of their slots, never atomically, so every
-// run gives the same bits, whoever does what when.
-//
-// B is in_rows x n, C is out_rows x n, both row-major and contiguous.
+// run gives the same bits. B is in_rows x n, C is out_rows x n, both row-major and contiguous.
 
 // Four columns of a row, the share of one lane.
 template <typename T>
@@ -169,6 +167,8 @@ csb_add_partials(const int4* __restrict__ groups, int parts, int own_tiles, int 
 // that the compiler can issue together with the next.
 template <int LANES, int VECTOR>
 struct Columns {
+    static_assert(LANES >= 1 && LANES <= 32 && (LANES & (LANES - 1)) == 0, "LANES is a power of two up to 32");
+    static_assert(VECTOR == 1 || VECTOR == 4, "a lane loads one column or four at a time");
     static constexpr int STEP = VECTOR == 4 ? 1 : LANES;
     int first;
     int left;  // columns from `first` to the end of a row; 0 when the lane has none
@@ -401,8 +401,8 @@ __device__ __forceinline__ int multiply_item(const Work<T, Index, Pointer>& work
                                              Entry<T>* staged, int* row_begin, const T* __restrict__ B, T* C,
                                              Then all_staged) {
     const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const int4 it = work.items[2 * item];
-    const int group = work.items[2 * item + 1].x;
+    const int4 it = __ldg(work.items + 2 * item);
+    const int group = __ldg(work.items + 2 * item + 1).x;
     const int unit_row = it.x * work.unit_rows;  // row of C where the unit begins
     const int rows = min(work.unit_rows, work.out_rows - unit_row);
     const Columns<LANES, VECTOR> columns(tile, lane % LANES, work.n);
@@ -416,11 +416,11 @@ __device__ __forceinline__ int multiply_item(const Work<T, Index, Pointer>& work
 
     int copied = 0;
     for (int b = it.z; b < it.w; b++) {
-        const int4 batch = work.batches[b];
+        const int4 batch = __ldg(work.batches + b);
         const unsigned short* const begins = work.row_ptr + size_t(b) * (work.unit_rows + 1);
-        const int count = begins[work.unit_rows];
+        const int count = __ldg(begins + work.unit_rows);
         if (b > it.z) __syncthreads();  // the batch before may still be read where this one is copied to
-        for (int r = threadIdx.x; r <= work.unit_rows; r += blockDim.x) row_begin[r] = begins[r];
+        for (int r = threadIdx.x; r <= work.unit_rows; r += blockDim.x) row_begin[r] = __ldg(begins + r);
         copied += stage(staged, count, batch.x, batch.y, batch.w, work.source + unsigned(batch.z), unit_ptr,
                         work.block_stride, work.values, work.in_ind, work.in_block);
         __syncthreads();  // every entry and row_begin is in place before any warp reads them
@@ -451,8 +451,6 @@ __device__ __forceinline__ int multiply_item(const Work<T, Index, Pointer>& work
 template <typename T, typename Index, typename Pointer, int LANES, int VECTOR>
 __global__ void __launch_bounds__(512, sizeof(T) == 4 ? 2 : 1)
 csb_spmm_v2(const Work<T, Index, Pointer> work, const T* __restrict__ B, T* C) {
-    static_assert(LANES >= 1 && LANES <= 32 && (LANES & (LANES - 1)) == 0, "LANES is a power of two up to 32");
-    static_assert(VECTOR == 1 || VECTOR == 4, "a lane loads one column or four at a time");
     extern __shared__ __align__(16) unsigned char shared[];
     Entry<T>* const staged = reinterpret_cast<Entry<T>*>(shared);
     int* const row_begin = reinterpret_cast<int*>(staged + work.capacity);
@@ -460,8 +458,7 @@ csb_spmm_v2(const Work<T, Index, Pointer> work, const T* __restrict__ B, T* C) {
     const int job = blockIdx.x, item = job % work.item_count;
     const int tile = work.own_tiles ? work.items[2 * item + 1].y : job / work.item_count;
     if (work.record) begin_record(work.record, job, work.items[2 * item].x);
-    const int copied =
-        multiply_item<LANES, VECTOR>(work, item, tile, staged, row_begin, B, C, [] {});
+    const int copied = multiply_item<LANES, VECTOR>(work, item, tile, staged, row_begin, B, C, [] {});
     if (work.record) end_record(work.record, job, copied);
 }
 
@@ -475,26 +472,29 @@ csb_spmm_v2_persistent(const Work<T, Index, Pointer> work, const T* __restrict__
     extern __shared__ __align__(16) unsigned char shared[];
     Entry<T>* const staged = reinterpret_cast<Entry<T>*>(shared);
     int* const row_begin = reinterpret_cast<int*>(staged + work.capacity);
-    __shared__ int drawn;
+    __shared__ int next;
 
-    const bool by_ticket = work.shares == nullptr;
-    const int end = by_ticket ? work.item_count * work.tiles : work.shares[blockIdx.x + 1];
-    int job = by_ticket ? int(blockIdx.x) : work.shares[blockIdx.x];
+    const bool fixed = work.shares != nullptr;
+    const int end = fixed ? work.shares[blockIdx.x + 1] : work.item_count * work.tiles;
+    const bool draws = !fixed && end > int(gridDim.x) && threadIdx.x == 0;  // else each CTA has one job
+    int job = fixed ? work.shares[blockIdx.x] : int(blockIdx.x);
+    int upcoming = end;  // of thread 0
     while (job < end) {
-        const int item = by_ticket ? job / work.tiles : job;
-        const int tile = by_ticket ? job % work.tiles : work.items[2 * item + 1].y;
+        const int item = fixed ? job : job / work.tiles;
+        const int tile = fixed ? work.items[2 * item + 1].y : job % work.tiles;
         // A job is recorded where the other kernel would record it.
-        const int place = by_ticket ? tile * work.item_count + item : job;
+        const int place = fixed ? job : tile * work.item_count + item;
         if (work.record) begin_record(work.record, place, work.items[2 * item].x);
-        const int copied =
-            multiply_item<LANES, VECTOR>(work, item, tile, staged, row_begin, B, C, [&] {
-                if (by_ticket && threadIdx.x == 0) drawn = int(gridDim.x) + atomicAdd(work.ticket, 1);
-            });
+        if (fixed) upcoming = job + 1;
+        const int copied = multiply_item<LANES, VECTOR>(work, item, tile, staged, row_begin, B, C, [&] {
+            if (draws) upcoming = int(gridDim.x) + atomicAdd(work.ticket, 1);  // nobody waits for it yet
+        });
         if (work.record) end_record(work.record, place, copied);
-        __syncthreads();  // the next job may overwrite what was staged, and `drawn` is there
-        job = by_ticket ? drawn : job + 1;
+        if (threadIdx.x == 0) next = upcoming;
+        __syncthreads();  // the next job may overwrite what was staged, and `next` is there
+        job = next;
     }
-    if (by_ticket && threadIdx.x == 0) {
+    if (draws) {
         __threadfence();  // this CTA has drawn its last ticket before it counts as ended
         if (atomicAdd(work.ticket + 1, 1) == int(gridDim.x) - 1) work.ticket[0] = work.ticket[1] = 0;
     }

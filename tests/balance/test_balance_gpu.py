@@ -13,6 +13,7 @@ def record(strategy, execution, median_us, n=128, kind="even", **other):
     facts = {"matrix": "layer", "target": "0.9", "op": "A@B", "status": "ok"}
     counts = {"planned": 1.5, "measured": 1.25, "jobs": 40, "partial_bytes": 2048}
     named = {"kind": kind, "n": n, "strategy": strategy, "execution": execution, "median_us": median_us}
+    named |= {"by_height": {"8": median_us, "64": 2 * median_us if strategy == "in_order" else median_us}}
     return facts | counts | named | other
 
 
@@ -27,8 +28,8 @@ def test_times_are_compared_with_block_rows_in_order():
     ]
     lines = report.time_table({"records": records}, "even").splitlines()
     assert lines[0].startswith("| strategy | N = 128 | N = 512 | all | fastest in |")
-    assert lines[2] == "| `in_order`\\* | 1.00 | 1.00 | **1.00** | 0 of 2 | 1.50 | 1.25 | 40 | 2 |"
-    assert lines[3] == "| `stream_k`\\* | 2.00 | 9.00 | **4.24** | 2 of 2 | 1.50 | 1.25 | 40 | 2 |"
+    assert lines[2] == "| `in_order`\\* | 1.00 | 1.00 | **1.00** | 0 of 2 | 1.50 | 1.25 | 40 | 2 | 1.00 |"
+    assert lines[3] == "| `stream_k`\\* | 2.00 | 9.00 | **4.24** | 2 of 2 | 1.50 | 1.25 | 40 | 2 | 8.49 |"
     assert len(lines) == 4
 
 

@@ -12,6 +12,7 @@ from csbviz.balance import STRATEGIES, make_plan
 from csbviz.balance.recording import (
     EXECUTIONS,
     KIND,
+    as_run,
     load_recording,
     recorded_jobs,
     recordings,
@@ -32,9 +33,9 @@ def a_file(tmp_path, **changes) -> Path:
         "multiprocessor": [0, 0, 1, 0],
         "item": [0, 1, 2, 3],
         "tile": [0, 0, 0, 1],
-        "nonzeros": [5, 4, 3, 2],
+        "item_nonzeros": [5, 4, 3, 2],
         "start_ns": [0, 500, 0, 1000],
-        "end_ns": [1000, 2000, 1000, 3000],
+        "duration_ns": [1000, 1500, 1000, 2000],
     }
     data = {
         "kind": KIND,
@@ -77,16 +78,19 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
     record[..., 0], record[..., 2] = rng.integers(0, 5, shape), plan.work
     record[..., 6] = 10**18 + rng.integers(0, 1000, shape)
     record[..., 7] = record[..., 6] + 10
-    jobs = {name: np.array(values) for name, values in recorded_jobs(record, plan).items()}
-    assert jobs["item"].size == plan.jobs
-    assert np.array_equal(jobs["nonzeros"], plan.work[jobs["item"]])
-    assert jobs["start_ns"][0] == 0
-    assert (np.diff(jobs["start_ns"]) >= 0).all()
-    assert (jobs["end_ns"] - jobs["start_ns"] == 10).all()
-    pairs = set(zip(jobs["item"].tolist(), jobs["tile"].tolist(), strict=True))
-    assert len(pairs) == plan.jobs
+    jobs = recorded_jobs(record, plan)
+    run = as_run(strategy, "grid", 1.0, 1.0, 5, jobs)
+    assert run.item.size == plan.jobs
+    assert np.array_equal(run.nonzeros, plan.work[run.item])
+    assert run.start_ns[0] == 0
+    assert (np.diff(run.start_ns) >= 0).all()
+    assert (run.end_ns - run.start_ns == 10).all()
+    assert len(set(zip(run.item.tolist(), run.tile.tolist(), strict=True))) == plan.jobs
     if plan.tile is not None:
-        assert np.array_equal(jobs["tile"], plan.tile[jobs["item"]])
+        assert np.array_equal(run.tile, plan.tile[run.item])
+    record[0, ..., 2] += 1
+    with pytest.raises(InputError, match="did not multiply the entries of its plan"):
+        recorded_jobs(record, plan)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,8 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
         ({"run": {"item": [1]}}, "different lengths"),
         ({"run": {"strategy": "luck"}}, "unknown strategy 'luck'"),
         ({"run": {"multiprocessor": [0, 0, 3, 0]}}, "does not have"),
-        ({"run": {"end_ns": [1000, 2000, 1000, 3]}}, "ends before it starts"),
+        ({"run": {"duration_ns": [1000, 1500, 1000, -3]}}, "ends before it starts"),
+        ({"run": {"item_nonzeros": [5, 4, 3]}}, "an item that the plan does not have"),
         ({"device": {}}, "KeyError"),
     ],
 )
