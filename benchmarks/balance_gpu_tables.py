@@ -87,8 +87,8 @@ def tables(data: dict) -> str:
     place = (
         f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks "
         f"{' x '.join(map(str, data['block_shape']))}; each strategy with the best of items of "
-        f"{', '.join(map(str, data['heights']))} rows, and in the last column with whole block rows. Times are "
-        "speed-ups over block rows in order (geometric means); λ, jobs and partials are medians over the "
+        f"{', '.join(map(str, data['heights']))} rows, and in the last column with whole block rows. Times "
+        "are speed-ups over block rows in order (geometric means); λ, jobs and partials are medians over the "
         "products. \\* bit-equal from run to run."
     )
     return "\n\n".join((*parts, place))
