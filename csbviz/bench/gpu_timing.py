@@ -7,6 +7,7 @@ import functools
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +21,8 @@ SAMPLE_US = 200.0
 """Length of a warm sample: long against the 0.5 µs resolution of events and the start of a replay."""
 
 _MAX_CALLS = 200
-_SPACER_SAMPLES = 7
+_SPACER_SAMPLES, _SPACER_CALLS, _SPACER_SECONDS = 15, 100, 2.0
+_spacer_times: dict[int, tuple[float, float]] = {}
 _WARM_SAMPLES = (11, 200)
 _COLD_SAMPLES = (15, 100)
 _COLD_CALLS = 6
@@ -137,14 +139,11 @@ def _warm(run: Callable, B, out, stream, min_time: float, sample_us: float) -> n
     estimate = max(0.5, _elapsed(probe, stream) / 8)
     calls = int(min(_MAX_CALLS, max(1, round(sample_us / estimate))))
     replay = _capture(pair, B, out, stream, calls)
-    alone = _capture(lambda B, out: spacer(), B, out, stream, calls)
     replay()
-    alone()
     least, most = _WARM_SAMPLES
     count = int(min(most, max(least, min_time * 1e6 / (calls * estimate))))
-    nothing = np.median([_elapsed(alone, stream) for _ in range(_SPACER_SAMPLES)])
-    samples = np.array([_elapsed(replay, stream) for _ in range(count)])
-    return np.maximum(samples - nothing, 0.0) / calls
+    samples = np.array([_elapsed(replay, stream) for _ in range(count)]) / calls
+    return np.maximum(samples - _spacer_us(stream), 0.0)
 
 
 _SPACER_SOURCE = 'extern "C" __global__ void spacer() {}'
@@ -154,6 +153,23 @@ def _spacer() -> Callable[[], None]:
     """A launch of a kernel that does nothing."""
     kernel = _spacer_kernel()
     return lambda: kernel((1,), (32,), ())
+
+
+def _spacer_us(stream) -> float:
+    """What a spacer takes among others of its kind; measured anew after some seconds, as clocks change."""
+    import cupy
+
+    device = cupy.cuda.runtime.getDevice()
+    measured, when = _spacer_times.get(device, (0.0, -np.inf))
+    if time.monotonic() - when > _SPACER_SECONDS:
+        spacer = _spacer()
+        replay = _capture(lambda B, out: spacer(), None, None, stream, _SPACER_CALLS)
+        replay()
+        measured = (
+            float(np.median([_elapsed(replay, stream) for _ in range(_SPACER_SAMPLES)])) / _SPACER_CALLS
+        )
+        _spacer_times[device] = measured, time.monotonic()
+    return measured
 
 
 @functools.cache
