@@ -45,9 +45,10 @@ LAUNCHERS = (
     "csbviz.ops.csb_cpu",
     "csbviz.ops.baselines_cpu",
     "csbviz.ops.choice",
+    "csbviz.ops.cuda.wgmma",
     "csbviz.ops.cuda.rows",
     "csbviz.ops.cuda.mma",
-    "csbviz.ops.cuda.wgmma",
+    "csbviz.ops.cuda.spmv",
     "csbviz.ops.cuda.baselines",
 )
 """Modules that register kernels, in the order in which tables list them."""

@@ -8,7 +8,8 @@
 //
 //   csb_split_b    pre-pass: turns B into tiles of 64 x 64, split, scaled, and in the very order in which wgmma
 //                  reads shared memory, so that one bulk copy brings a tile. Also finds each tile's scale.
-//   csb_spmm_wgmma the product.
+//   csb_spmm_wgmma the product. With FUSED it splits B itself: more work a CTA, but no launch before it, which is
+//                  what counts for few columns.
 //
 // KIND says which class:      0 float32     1 TF32 class          2 float16         3 bfloat16
 //   values, B and C           float32       float32               float16           bfloat16
@@ -21,7 +22,8 @@
 //
 // Range. A is scaled by one power of two, each 64 x 64 tile of B by its own, so that the largest magnitude lies in
 // [2^14, 2^15). `scales` holds what undoes both. A tile of B that this cannot hold (Inf, NaN, or a nonzero magnitude
-// 2^28 below the largest) is flagged by a negative scale. Its products are left out and added afterwards
+// 2^28 below the largest) is flagged by a negative scale. Values of A that may change after the plan was made (`live`) are
+// looked at while they are scattered; a block that A's scale does not fit is flagged, too. Its products are left out and added afterwards
 // by CUDA cores from the compressed entries, slowly, but as a float32 product would: Inf never meets a zero that is not
 // stored.
 //
@@ -80,83 +82,114 @@ __device__ __forceinline__ int position_of(int index) {
 }
 
 // ----------------------------------------------------------------------------------------------------------------
-// Pre-pass. CTA number b * groups + g makes the tile of rows [64 b, 64 b + 64) and columns [64 g, 64 g + 64) of B; what
-// lies outside of B becomes zero. 256 threads; thread t: row t / 4, columns [16 * (t % 4), + 16).
+// A tile of B, 64 x 64, split by threads that have a sixteenth of 4 rows each: thread t row t / 4, columns
+// [16 * (t % 4), + 16).
+template <int KIND>
+struct PartOfB {
+    using Value = typename Class<KIND>::Value;
+    static constexpr u32 INFINITE = KIND < 2 ? 0x7f800000u : KIND == 2 ? 0x7c00u : 0x7f80u;
+    static constexpr u32 MAGNITUDE = KIND < 2 ? 0x7fffffffu : 0x7fffu;
+
+    alignas(16) Value x[16];
+
+    // What lies outside of B is zero.
+    __device__ __forceinline__ void load(const Value* B, int row, int column, int in_rows, int n) {
+        const Value* const from = B + size_t(row) * n + column;
+        if (row < in_rows && column + 16 <= n && (reinterpret_cast<size_t>(from) & 15) == 0) {
+#pragma unroll
+            for (int i = 0; i < int(sizeof(x) / 16); i++)
+                reinterpret_cast<uint4*>(x)[i] = reinterpret_cast<const uint4*>(from)[i];
+        } else {
+#pragma unroll
+            for (int i = 0; i < 16; i++) x[i] = row < in_rows && column + i < n ? from[i] : Value(0);
+        }
+    }
+
+    // Largest magnitude and, less one, smallest nonzero magnitude of the warp's rows, by their bits, which have the same
+    // order; so zeros count as the largest number.
+    __device__ __forceinline__ void extremes(u32& largest, u32& smallest) const {
+        largest = 0, smallest = ~0u;
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            u32 bits;
+            if constexpr (KIND < 2)
+                bits = __float_as_uint(x[i]) & MAGNITUDE;
+            else
+                bits = x[i] & MAGNITUDE;
+            largest = max(largest, bits);
+            smallest = min(smallest, bits - 1);
+        }
+        largest = __reduce_max_sync(~0u, largest);
+        smallest = __reduce_min_sync(~0u, smallest);
+    }
+
+    // The tile's scale, and what undoes it and A's; the latter is negative when the tile is flagged.
+    static __device__ __forceinline__ float scale_of(u32 largest, u32 smallest, float inverse_a, float& inverse) {
+        bool flagged = largest >= INFINITE;
+        inverse = 1.0f;
+        float scale = 1.0f;
+        if constexpr (Class<KIND>::SCALED) {
+            // 2^(14 - exponent of the largest), biased; at most 2^126, so that its inverse is a normal number.
+            const int biased = largest == 0 ? 127 : min(268 - int(largest >> 23), 253);
+            scale = flagged ? 0.0f : __uint_as_float(u32(biased) << 23);
+            inverse = __uint_as_float(u32(254 - biased) << 23) * inverse_a;
+            flagged |= smallest != ~0u && __uint_as_float(smallest + 1) * scale < 0x1p-14f;
+            flagged |= inverse > 0x1.fffffep127f;  // beyond float32: zero times it would be NaN
+        }
+        if (flagged) inverse = -1.0f;
+        return scale;
+    }
+
+    // Write the thread's share of the tile's image: two 16-byte chunks of row `row` of each half.
+    __device__ __forceinline__ void write(uint4* image, int row, int t, float scale) const {
+        const int position = position_of(row);
+        uint4* const to = image + position * 8;
+        // Chunk 2 * (t % 4) + j takes the columns 4 * q + 2 * j + {0, 1} of this thread's 16.
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            u32 hi[4], lo[4];
+#pragma unroll
+            for (int q = 0; q < 4; q++) {
+                if constexpr (KIND >= 2) {
+                    hi[q] = u32(x[4 * q + 2 * j]) | u32(x[4 * q + 2 * j + 1]) << 16;
+                } else {
+                    const float first = x[4 * q + 2 * j] * scale, second = x[4 * q + 2 * j + 1] * scale;
+                    hi[q] = pack_half(first, second);
+                    lo[q] = pack_half(first - half_to_float(hi[q] & 0xffff), second - half_to_float(hi[q] >> 16));
+                }
+            }
+            const int chunk = (t % 4 * 2 + j) ^ (position & 7);
+            to[chunk] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
+            if constexpr (Class<KIND>::HALVES == 2) to[chunk + B_PIECE / 16] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
+        }
+    }
+};
+
+// Pre-pass. CTA number b * groups + g makes the tile of rows [64 b, 64 b + 64) and columns [64 g, 64 g + 64) of B.
 // image   tile after tile: hi (8 KiB), then, for two halves, lo.
-// scales  a float a tile: 1 / (scale of A * scale of the tile), negative when the tile is flagged.
+// scales  16 bytes a tile, so that bulk copies can bring them; the first float is 1 / (scale of A * scale of the tile),
+//         negative when the tile is flagged.
 template <int KIND>
 __global__ void __launch_bounds__(256)
 csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups, float inverse_a, u8* __restrict__ image,
             float* __restrict__ scales) {
-    using Value = typename Class<KIND>::Value;
-    constexpr int HALVES = Class<KIND>::HALVES;
-    constexpr u32 INFINITE = KIND < 2 ? 0x7f800000u : KIND == 2 ? 0x7c00u : 0x7f80u;
-    constexpr u32 MAGNITUDE = KIND < 2 ? 0x7fffffffu : 0x7fffu;
     __shared__ u32 largest_of[8], smallest_of[8];
     let_next_start();
     wait_for_previous();  // an earlier product may still read `image`, or write B
 
-    const int t = threadIdx.x, in_row = t / 4;
-    const int row = blockIdx.x / groups * EDGE + in_row, column = blockIdx.x % groups * EDGE + t % 4 * 16;
-    alignas(16) Value x[16];
-    const Value* const from = B + size_t(row) * n + column;
-    if (row < in_rows && column + 16 <= n && ((reinterpret_cast<size_t>(from) | size_t(n) * sizeof(Value)) & 15) == 0) {
-#pragma unroll
-        for (int i = 0; i < int(sizeof(x) / 16); i++) reinterpret_cast<uint4*>(x)[i] = reinterpret_cast<const uint4*>(from)[i];
-    } else {
-#pragma unroll
-        for (int i = 0; i < 16; i++) x[i] = row < in_rows && column + i < n ? from[i] : Value(0);
-    }
-
-    u32 largest = 0, smallest = ~0u;  // magnitudes by their bits, which have the same order
-#pragma unroll
-    for (int i = 0; i < 16; i++) {
-        u32 bits;
-        if constexpr (KIND < 2)
-            bits = __float_as_uint(x[i]) & MAGNITUDE;
-        else
-            bits = x[i] & MAGNITUDE;
-        largest = max(largest, bits);
-        smallest = min(smallest, bits - 1);  // zero becomes the largest number
-    }
-    largest = __reduce_max_sync(~0u, largest);
-    smallest = __reduce_min_sync(~0u, smallest);
+    const int t = threadIdx.x, row = t / 4;
+    PartOfB<KIND> part;
+    part.load(B, blockIdx.x / groups * EDGE + row, blockIdx.x % groups * EDGE + t % 4 * 16, in_rows, n);
+    u32 largest, smallest;
+    part.extremes(largest, smallest);
     if (t % 32 == 0) largest_of[t / 32] = largest, smallest_of[t / 32] = smallest;
     __syncthreads();  // every warp's extremes are in place
 #pragma unroll
     for (int w = 0; w < 8; w++) largest = max(largest, largest_of[w]), smallest = min(smallest, smallest_of[w]);
-
-    bool flagged = largest >= INFINITE;
-    float scale = 1.0f, inverse = 1.0f;
-    if constexpr (Class<KIND>::SCALED) {
-        // 2^(14 - exponent of the largest), biased; at most 2^126, so that the inverse is a normal number.
-        const int biased = largest == 0 ? 127 : min(268 - int(largest >> 23), 253);
-        scale = flagged ? 0.0f : __uint_as_float(u32(biased) << 23);
-        inverse = __uint_as_float(u32(254 - biased) << 23) * inverse_a;
-        flagged |= smallest != ~0u && __uint_as_float(smallest + 1) * scale < 0x1p-14f;
-    }
-    if (t == 0) scales[blockIdx.x] = flagged ? -1.0f : inverse;
-
-    // Chunk 2 * (t % 4) + j of the row takes the columns 4 * q + 2 * j + {0, 1} of this thread's 16.
-    uint4* const to = reinterpret_cast<uint4*>(image + size_t(blockIdx.x) * (HALVES * B_PIECE)) + position_of(in_row) * 8;
-    const int swizzle = position_of(in_row) & 7;
-#pragma unroll
-    for (int j = 0; j < 2; j++) {
-        u32 hi[4], lo[4];
-#pragma unroll
-        for (int q = 0; q < 4; q++) {
-            if constexpr (KIND >= 2) {
-                hi[q] = u32(x[4 * q + 2 * j]) | u32(x[4 * q + 2 * j + 1]) << 16;
-            } else {
-                const float first = x[4 * q + 2 * j] * scale, second = x[4 * q + 2 * j + 1] * scale;
-                hi[q] = pack_half(first, second);
-                lo[q] = pack_half(first - half_to_float(hi[q] & 0xffff), second - half_to_float(hi[q] >> 16));
-            }
-        }
-        const int chunk = (t % 4 * 2 + j) ^ swizzle;
-        to[chunk] = make_uint4(hi[0], hi[1], hi[2], hi[3]);
-        if constexpr (HALVES == 2) to[chunk + B_PIECE / 16] = make_uint4(lo[0], lo[1], lo[2], lo[3]);
-    }
+    float inverse;
+    const float scale = PartOfB<KIND>::scale_of(largest, smallest, inverse_a, inverse);
+    if (t == 0) scales[size_t(blockIdx.x) * 4] = inverse;
+    part.write(reinterpret_cast<uint4*>(image + size_t(blockIdx.x) * (Class<KIND>::HALVES * B_PIECE)), row, t, scale);
 }
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -212,27 +245,43 @@ struct Quad {
     typename Class<KIND>::Value value[4];
     u32 out, in;
 
-    // Entries [e, e + 4) of the matrix, e a multiple of 4; those past its end read as anything.
+    // Entries [e, e + 4) of the matrix; e is a multiple of 4, and all of them exist.
     __device__ __forceinline__ void load(const typename Class<KIND>::Value* __restrict__ values, const u8* __restrict__ out_ind,
-                                         const u8* __restrict__ in_ind, int e, int entries) {
-        if (e + 4 <= entries) {
-            out = __ldg(reinterpret_cast<const u32*>(out_ind + e)), in = __ldg(reinterpret_cast<const u32*>(in_ind + e));
-            if constexpr (KIND < 2) {
-                const float4 v = __ldg(reinterpret_cast<const float4*>(values + e));
-                value[0] = v.x, value[1] = v.y, value[2] = v.z, value[3] = v.w;
-            } else {
-                const uint2 v = __ldg(reinterpret_cast<const uint2*>(values + e));
-                value[0] = u16(v.x), value[1] = u16(v.x >> 16), value[2] = u16(v.y), value[3] = u16(v.y >> 16);
-            }
+                                         const u8* __restrict__ in_ind, int e) {
+        out = __ldg(reinterpret_cast<const u32*>(out_ind + e)), in = __ldg(reinterpret_cast<const u32*>(in_ind + e));
+        if constexpr (KIND < 2) {
+            const float4 v = __ldg(reinterpret_cast<const float4*>(values + e));
+            value[0] = v.x, value[1] = v.y, value[2] = v.z, value[3] = v.w;
         } else {
-            out = in = 0;
-#pragma unroll
-            for (int i = 0; i < 4; i++)
-                if (e + i < entries) {
-                    value[i] = values[e + i];
-                    out |= u32(out_ind[e + i]) << 8 * i, in |= u32(in_ind[e + i]) << 8 * i;
-                }
+            const uint2 v = __ldg(reinterpret_cast<const uint2*>(values + e));
+            value[0] = u16(v.x), value[1] = u16(v.x >> 16), value[2] = u16(v.y), value[3] = u16(v.y >> 16);
         }
+    }
+
+    // The last entries of the matrix, fewer than four.
+    __device__ __forceinline__ void load_rest(const typename Class<KIND>::Value* __restrict__ values,
+                                              const u8* __restrict__ out_ind, const u8* __restrict__ in_ind, int e,
+                                              int entries) {
+        out = in = 0;
+#pragma unroll
+        for (int i = 0; i < 3; i++)
+            if (e + i < entries) {
+                value[i] = values[e + i];
+                out |= u32(out_ind[e + i]) << 8 * i, in |= u32(in_ind[e + i]) << 8 * i;
+            }
+    }
+
+    // Whether one of those in [begin, end) does not fit A's scale.
+    __device__ __forceinline__ bool is_out_of_range(int e, int begin, int end, float scale) const {
+        bool out_of_range = false;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (u32(e + i - begin) >= u32(end - begin)) continue;
+            const float x = fabsf(to_float<KIND>(value[i]));
+            const float least = Class<KIND>::SCALED ? 0x1p-14f : 0.0f, most = Class<KIND>::SCALED ? 0x1p15f : 0x1.fffffep127f;
+            out_of_range |= !(x * scale <= most) || (x != 0.0f && x * scale < least);
+        }
+        return out_of_range;
     }
 
     // Store those that belong to [begin, end) where they belong.
@@ -245,15 +294,15 @@ struct Quad {
             // Selectors 8 and above repeat a byte's sign, 0 because indices are below 64.
             u32 offset = pick_bytes(low, out, 0xCC40 + 0x1111 * i);
             if constexpr (!TWO) offset >>= 1;
-            if (u32(e + i - begin) >= u32(end - begin)) continue;
+            const bool mine = u32(e + i - begin) < u32(end - begin);
             if constexpr (TWO) {
                 const float x = value[i] * scale;
                 const float hi = half_to_float(pack_half(x, 0.0f));
-                store32(tile + offset, pack_half(hi, x - hi));
+                store32_if(mine, tile + offset, pack_half(hi, x - hi));
             } else if constexpr (KIND == 1) {
-                store16(tile + offset, pack_half(value[i] * scale, 0.0f));
+                store16_if(mine, tile + offset, pack_half(value[i] * scale, 0.0f));
             } else {
-                store16(tile + offset, value[i]);
+                store16_if(mine, tile + offset, value[i]);
             }
         }
     }
@@ -261,9 +310,11 @@ struct Quad {
 
 // ----------------------------------------------------------------------------------------------------------------
 // The product. A CTA computes tiles of 64 * ROWS x COLS of C. Its warps have two trades:
-//   consumers  ROWS warpgroups, one a block row: read tiles of A from shared memory into registers, multiply
-//   producers  8 warps: fetch compressed entries ahead of time, scatter them into zeroed tiles of A; their first
-//              thread also starts the copies of tiles of B
+//   consumers  ROWS warpgroups, one a block row: read tiles of A from shared memory into registers, multiply; a
+//              thread of the last one also starts the copies of tiles of B, as soon as a stage is free
+//   producers  2 groups of 4 warps: fetch compressed entries ahead of time, scatter them into zeroed tiles of A. With
+//              two block rows a group has one of them, with one every second step. Fused, a group also splits the tiles
+//              of B of every second step.
 // Tiles of A and of B travel through two rings of stages; a full and an empty barrier a stage.
 //
 // Clusters. split > 1: its CTAs share a tile of C, each takes a part of the sum and sends its partial rows to the CTA
@@ -277,21 +328,26 @@ struct Sizes {
     int entries, out_rows, in_rows, n;
     int row_tiles, column_tiles;  // of C; row_tiles is a multiple of `share`
     int split, share, a_stages, b_stages;
+    int live;  // whether values of A may have changed since its scale was chosen
 };
 
+// Four neighbours of a row of C, at an address that is a multiple of their size.
 template <int KIND>
-__device__ __forceinline__ void store_row4(typename Class<KIND>::Value* C, const Sizes& z, int row, int column, bool aligned,
-                                           float x0, float x1, float x2, float x3) {
+__device__ __forceinline__ void store4(typename Class<KIND>::Value* to, float4 x) {
+    if constexpr (KIND < 2)
+        *reinterpret_cast<float4*>(to) = x;
+    else
+        *reinterpret_cast<uint2*>(to) = make_uint2(pack<KIND>(x.x, x.y), pack<KIND>(x.z, x.w));
+}
+
+// The same where some may lie outside of C.
+template <int KIND>
+__device__ __forceinline__ void store_some(typename Class<KIND>::Value* C, const Sizes& z, int row, int column, bool aligned,
+                                           float4 v) {
     if (row >= z.out_rows) return;
     auto* const to = C + size_t(row) * z.n + column;
-    if (aligned && column + 4 <= z.n) {
-        if constexpr (KIND < 2)
-            *reinterpret_cast<float4*>(to) = make_float4(x0, x1, x2, x3);
-        else
-            *reinterpret_cast<uint2*>(to) = make_uint2(pack<KIND>(x0, x1), pack<KIND>(x2, x3));
-        return;
-    }
-    const float x[4] = {x0, x1, x2, x3};
+    if (aligned && column + 4 <= z.n) return store4<KIND>(to, v);
+    const float x[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int i = 0; i < 4; i++)
         if (column + i < z.n) {
@@ -302,25 +358,52 @@ __device__ __forceinline__ void store_row4(typename Class<KIND>::Value* C, const
         }
 }
 
+// Whether a tile of B must be left to CUDA cores; all lanes of the warp ask for the same tile.
+template <int KIND>
+__device__ bool is_flagged(const typename Class<KIND>::Value* B, int row, int column, int in_rows, int n) {
+    u32 largest = 0, smallest = ~0u;
+    for (int t = threadIdx.x % 32; t < 256; t += 32) {
+        PartOfB<KIND> part;
+        part.load(B, row + t / 4, column + t % 4 * 16, in_rows, n);
+        u32 most, least;
+        part.extremes(most, least);
+        largest = max(largest, most), smallest = min(smallest, least);
+    }
+    float inverse;
+    PartOfB<KIND>::scale_of(largest, smallest, 1.0f, inverse);
+    return inverse < 0.0f;
+}
+
+// Whether a block of A must be left to CUDA cores; all lanes of the warp ask for the same block.
+template <int KIND>
+__device__ bool is_flagged(const typename Class<KIND>::Value* values, int begin, int end, float scale) {
+    Quad<KIND> quad{};
+    bool flagged = false;
+    for (int e = begin + threadIdx.x % 32; e < end; e += 32) {
+        quad.value[0] = values[e];
+        flagged |= quad.is_out_of_range(e, e, e + 1, scale);
+    }
+    return __any_sync(~0u, flagged);
+}
+
 // Adds the products with flagged tiles of B to rows [first, last) of the CTA's tile, which C already holds. `thread`
 // range [0, threads): COLS threads side by side own a column each, their groups eight rows at a time.
 template <int KIND, int COLS>
 __device__ __noinline__ void add_flagged(const Sizes& z, const typename Class<KIND>::Value* __restrict__ values,
                                          const u8* __restrict__ out_ind, const u8* __restrict__ in_ind,
-                                         const int* __restrict__ blk_ptr, const typename Class<KIND>::Value* B,
-                                         const float* scales, typename Class<KIND>::Value* C, int first_row, int first,
-                                         int last, int first_column, int thread, int threads) {
-    const int column = first_column + thread % COLS, groups = z.column_tiles * (COLS / EDGE);
-    if (column >= z.n) return;
+                                         const int* __restrict__ blk_ptr, float scale_a,
+                                         const typename Class<KIND>::Value* B, typename Class<KIND>::Value* C, int first_row, int first, int last,
+                                         int first_column, int thread, int threads) {
+    const int column = first_column + thread % COLS;
     for (int chunk = first + thread / COLS * 8; chunk < last; chunk += threads / COLS * 8) {
         const int unit = (first_row + chunk) / EDGE;
         if (unit >= z.units) return;
         float sum[8] = {};
-        bool any = false;
         for (int b = 0; b < z.blocks; b++) {
-            if (scales[size_t(b) * groups + column / EDGE] >= 0.0f) continue;
-            any = true;
             const int* const at = blk_ptr + (size_t(unit) * z.unit_stride + size_t(b) * z.block_stride);
+            bool flagged = is_flagged<KIND>(B, b * EDGE, column & -EDGE, z.in_rows, z.n);
+            if (z.live) flagged |= is_flagged<KIND>(values, at[0], at[1], scale_a);
+            if (!flagged || column >= z.n) continue;
             for (int e = at[0]; e < at[1]; e++) {
                 const int row = int(out_ind[e]) - chunk % EDGE;
                 if (row < 0 || row >= 8) continue;
@@ -330,7 +413,7 @@ __device__ __noinline__ void add_flagged(const Sizes& z, const typename Class<KI
                     if (row == i) sum[i] += x;
             }
         }
-        if (!any) return;
+        if (column >= z.n) continue;
 #pragma unroll
         for (int i = 0; i < 8; i++) {
             const int row = first_row + chunk + i;
@@ -345,23 +428,27 @@ __device__ __noinline__ void add_flagged(const Sizes& z, const typename Class<KI
     }
 }
 
-template <int KIND, int ROWS, int COLS>
+template <int KIND, int ROWS, int COLS, bool FUSED, bool TURNS>
 __global__ void __launch_bounds__(ROWS * 128 + PRODUCER_WARPS * 32, 1)
 csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8* __restrict__ out_ind,
-               const u8* __restrict__ in_ind, const int* __restrict__ blk_ptr, const __grid_constant__ Sizes z, float scale_a, const u8* image,
-               const float* scales, const typename Class<KIND>::Value* B, typename Class<KIND>::Value* C) {
+               const u8* __restrict__ in_ind, const int* __restrict__ blk_ptr, const __grid_constant__ Sizes z, float scale_a, float inverse_a,
+               const u8* image, const float* scales, const typename Class<KIND>::Value* B, typename Class<KIND>::Value* C) {
     constexpr int HALVES = Class<KIND>::HALVES, GROUPS = COLS / EDGE, REGISTERS = COLS / 2;
     constexpr bool BFLOAT = Class<KIND>::BFLOAT;
     constexpr int B_TILE = HALVES * B_PIECE, B_STAGE = GROUPS * B_TILE, A_TILE = Tile<HALVES>::BYTES, A_STAGE = ROWS * A_TILE;
-    constexpr int CONSUMERS = ROWS * 128, PART = PRODUCER_WARPS * 32 / ROWS;  // producers of one block row
-    constexpr int AHEAD = ROWS == 2 ? 3 : 2;                                   // quads a producer fetches ahead
+    static_assert(!FUSED || COLS == EDGE, "the producers of a CTA split one tile of B a step");
+    constexpr int CONSUMERS = ROWS * 128, GROUP_WARPS = PRODUCER_WARPS / 2, GROUP = GROUP_WARPS * 32;
+    constexpr int AHEAD = 3;  // quads that a producer fetches ahead
 
     extern __shared__ __align__(1024) u8 shared[];
     const u32 b_ring = shared_address(shared), a_ring = b_ring + z.b_stages * B_STAGE;
     const u32 partials = a_ring + z.a_stages * A_STAGE;
     const u32 full_b = partials + (z.split > 1 ? CONSUMERS / 2 * COLS * 4 : 0), empty_b = full_b + 8 * MAX_STAGES;
     const u32 full_a = empty_b + 8 * MAX_STAGES, empty_a = full_a + 8 * MAX_STAGES * ROWS;
-    const u32 received = empty_a + 8 * MAX_STAGES * ROWS;
+    const u32 received = empty_a + 8 * MAX_STAGES * ROWS, records = received + 16;  // 16 bytes a part of the sum
+    const u32 stage_scales = records + 16 * MAX_STAGES;                              // 16 bytes a stage and group
+    const u32 extremes = stage_scales + 32 * MAX_STAGES;                             // u32[2 groups][2 turns][2][4 warps]
+    const u32 misfits = extremes + 128;                                              // float[a_stages][ROWS][4 warps]
 
     const int thread = threadIdx.x, warp = thread / 32, lane = thread % 32;
     const int rank = blockIdx.x % (z.split * z.share);  // in the cluster
@@ -375,15 +462,15 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
     let_next_start();
     if (thread == 0) {
         for (int s = 0; s < z.b_stages; s++) {
-            barrier_init(full_b + 8 * s, 1);
+            barrier_init(full_b + 8 * s, FUSED ? GROUP_WARPS : 1);
             barrier_init(empty_b + 8 * s, ROWS * 4 * z.share);
         }
         for (int s = 0; s < z.a_stages * ROWS; s++) {
-            barrier_init(full_a + 8 * s, PRODUCER_WARPS / ROWS);
+            barrier_init(full_a + 8 * s, GROUP_WARPS);
             barrier_init(empty_a + 8 * s, 4);
         }
         barrier_init(received, 1);
-        barrier_expect(received, CONSUMERS / 2 * COLS * 4);
+        barrier_expect(received, CONSUMERS / 2 * COLS * 4 + 16 * z.split);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();  // barriers are ready
@@ -394,14 +481,42 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
 
     if (warp < ROWS * 4) {
         // ---- consumers ----
-        if constexpr (ROWS == 2)
-            asm volatile("setmaxnreg.inc.sync.aligned.u32 184;");
-        else
-            asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+        take_registers<ROWS == 1 ? 232 : COLS == 128 ? 184 : 136>();
         const int row_block = warp / 4, t = thread % 128;
         const int row0 = row_block * EDGE + Tile<HALVES>::row_of(t), column0 = t % 4 * 4;
         const bool aligned = z.n % 4 == 0 && (reinterpret_cast<size_t>(C) & (4 * sizeof(*C) - 1)) == 0;
         int a_stage = 0, a_phase = 0, b_stage = 0, b_phase = 0;
+        // The courier's work: tiles of B in the order of the steps.
+        const int all_groups = z.column_tiles * GROUPS;
+        int fill_stage = 0, fill_phase = 1, fill_step = 0, fill_tile = first_tile;
+        int fill_at = first_block * all_groups + first_tile / z.row_tiles * GROUPS;
+        auto fill = [&]() {
+            if (fill_tile >= first_tile + my_tiles * int(gridDim.x)) return;
+            const u32 full = full_b + 8 * fill_stage, to = b_ring + fill_stage * B_STAGE;
+            const u8* const from = image + size_t(fill_at) * B_TILE;
+            barrier_wait(empty_b + 8 * fill_stage, fill_phase);
+            barrier_expect(full, B_STAGE + 16 * GROUPS);
+            if (z.share == 1) {
+                bulk_copy(to, from, B_STAGE, full);
+            } else {
+                const int bytes = B_STAGE / z.share;
+                bulk_copy_to_all(to + rank * bytes, from + rank * bytes, bytes, full, (1u << z.share) - 1);
+            }
+            bulk_copy(stage_scales + fill_stage * 32, scales + size_t(fill_at) * 4, 16 * GROUPS, full);
+            if (++fill_stage == z.b_stages) fill_stage = 0, fill_phase ^= 1;
+            fill_at += all_groups;
+            if (++fill_step == steps) {
+                fill_step = 0, fill_tile += gridDim.x;
+                fill_at = first_block * all_groups + fill_tile / z.row_tiles * GROUPS;
+            }
+        };
+        const bool courier = !FUSED && thread == CONSUMERS - 128;
+        if (courier) {
+            wait_for_previous();  // the pre-pass wrote what is copied here
+            for (int i = 0; i < z.b_stages; i++) fill();
+        }
+        __syncwarp();
+        if (TURNS && row_block == 1) group_arrive(10, CONSUMERS);  // the first turn is the other one's
         for (int k = 0; k < my_tiles; k++) {
             const int tile = first_tile + k * gridDim.x;
             const int first_row = tile % z.row_tiles * (ROWS * EDGE), first_column = tile / z.row_tiles * COLS;
@@ -414,6 +529,10 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                 const u32 a_slot = a_stage * ROWS + row_block;
                 barrier_wait(full_a + 8 * a_slot, a_phase);
                 Tile<HALVES>::load(a_ring + a_slot * A_TILE, t, hi, lo);
+                bool misfit = false;
+                if (z.live)
+                    for (int w = 0; w < GROUP_WARPS; w++)
+                        misfit |= load_float(misfits + (a_slot * GROUP_WARPS + w) * 4) != 0.0f;
                 __syncwarp();
                 if (lane == 0) barrier_arrive(empty_a + 8 * a_slot);
                 if (++a_stage == z.a_stages) a_stage = 0, a_phase ^= 1;
@@ -421,6 +540,7 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                 barrier_wait(full_b + 8 * b_stage, b_phase);
                 const u32 tile_b = b_ring + b_stage * B_STAGE;
                 float product[REGISTERS];
+                if constexpr (TURNS) group_sync(10 + row_block, CONSUMERS);  // wait for this warpgroup's turn
                 wgmma_fence();
                 // Small products first: the tensor core truncates less while the sum is small.
                 if constexpr (HALVES == 2) {
@@ -429,16 +549,21 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                         wgmma<BFLOAT>(product, lo[s], tile_descriptor(tile_b + s * 2048, B_TILE), s > 0);
                         wgmma<BFLOAT>(product, hi[s], tile_descriptor(tile_b + B_PIECE + s * 2048, B_TILE), 1);
                     }
+                    wgmma_commit();
                 }
 #pragma unroll
-                for (int s = 0; s < 4; s++)
+                for (int s = 0; s < 4; s++) {
                     wgmma<BFLOAT>(product, hi[s], tile_descriptor(tile_b + s * 2048, B_TILE), HALVES == 2 || s > 0);
+                    if (HALVES == 1 && s == 1) wgmma_commit();
+                }
                 wgmma_commit();
-                float inverse[GROUPS];  // who waited for the copies of the pre-pass's tiles sees its scales, too
+                if constexpr (TURNS) {
+                    wgmma_wait<1>();  // what is left keeps the tensor cores busy until the other one starts
+                    if (row_block == 0 || k + 1 < my_tiles || step + 1 < steps) group_arrive(11 - row_block, CONSUMERS);
+                }
+                float inverse[GROUPS];
 #pragma unroll
-                for (int g = 0; g < GROUPS; g++)
-                    inverse[g] = *(volatile const float*)(scales + size_t(first_block + step) * (z.column_tiles * GROUPS) +
-                                                          first_column / EDGE + g);
+                for (int g = 0; g < GROUPS; g++) inverse[g] = load_float(stage_scales + b_stage * 32 + g * 16);
                 wgmma_wait<0>();
 #pragma unroll
                 for (int i = 0; i < REGISTERS; i++) asm volatile("" : "+f"(product[i])::"memory");
@@ -449,9 +574,12 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                         for (int r = 0; r < z.share; r++) barrier_arrive_at(empty_b + 8 * b_stage, r);
                 }
                 if (++b_stage == z.b_stages) b_stage = 0, b_phase ^= 1;
+                // Refill the stage of the step before this one: that one surely is free, or will be at once.
+                if (courier && k + step > 0) fill();
+                __syncwarp();
 #pragma unroll
                 for (int g = 0; g < GROUPS; g++) {
-                    if (inverse[g] < 0.0f) {
+                    if (inverse[g] < 0.0f || misfit) {
                         flagged = true;
                         continue;
                     }
@@ -460,17 +588,28 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                 }
             }
 
+            // Columns column0 + 16 * i + {0, 1, 2, 3} of the thread's row h.
+            auto four = [&](int i, int h) {
+                return make_float4(total[8 * i + 2 * h], total[8 * i + 2 * h + 1], total[8 * i + 4 + 2 * h],
+                                   total[8 * i + 5 + 2 * h]);
+            };
             if (z.split == 1) {
+                const bool inside = first_row + ROWS * EDGE <= z.out_rows && first_column + COLS <= z.n;
+                const int row = first_row + row0, column = first_column + column0;
+                if (inside && aligned) {
+                    auto* const to = C + size_t(row) * z.n + column;
 #pragma unroll
-                for (int h = 0; h < 2; h++)
+                    for (int i = 0; i < COLS / 16; i++) store4<KIND>(to + 16 * i, four(i, 0));
 #pragma unroll
-                    for (int i = 0; i < COLS / 16; i++)
-                        store_row4<KIND>(C, z, first_row + row0 + 2 * h, first_column + column0 + 16 * i, aligned,
-                                         total[8 * i + 2 * h], total[8 * i + 2 * h + 1], total[8 * i + 4 + 2 * h],
-                                         total[8 * i + 5 + 2 * h]);
+                    for (int i = 0; i < COLS / 16; i++) store4<KIND>(to + size_t(2) * z.n + 16 * i, four(i, 1));
+                } else {
+#pragma unroll
+                    for (int i = 0; i < COLS / 8; i++)
+                        store_some<KIND>(C, z, row + 2 * (i & 1), column + 16 * (i / 2), aligned, four(i / 2, i & 1));
+                }
                 if (flagged) {
                     group_sync(8 + row_block, 128);  // the tile is in C before others add to it
-                    add_flagged<KIND, COLS>(z, values, out_ind, in_ind, blk_ptr, B, scales, C, first_row, row_block * EDGE,
+                    add_flagged<KIND, COLS>(z, values, out_ind, in_ind, blk_ptr, scale_a, B, C, first_row, row_block * EDGE,
                                             row_block * EDGE + EDGE, first_column, t, 128);
                 }
                 continue;
@@ -486,9 +625,11 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                 const int spread = (row >> 2 & (COLS / 16 - 1)) << 4;
 #pragma unroll
                 for (int i = 0; i < COLS / 16; i++)
-                    store_at(to + ((column0 + 16 * i) ^ spread) * 4, total[8 * i + 2 * h], total[8 * i + 2 * h + 1],
-                             total[8 * i + 4 + 2 * h], total[8 * i + 5 + 2 * h], barrier);
+                    store_at(to + ((column0 + 16 * i) ^ spread) * 4, four(i, h), barrier);
             }
+            if (thread < z.split)  // tell every owner whether something was left out
+                store_at(address_at(records + 16 * part, thread), make_float4(flagged ? 1.0f : 0.0f, 0.0f, 0.0f, 0.0f),
+                         address_at(received, thread));
             barrier_wait(received, 0);
             for (int q = thread; q < rows_each * (COLS / 4); q += CONSUMERS) {
                 const int r = q / (COLS / 4), row = part * rows_each + r, column = q % (COLS / 4) * 4;
@@ -498,98 +639,134 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
                     const float4 v = load_float4(from + p * rows_each * (COLS * 4));
                     sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w;
                 }
-                store_row4<KIND>(C, z, first_row + row, first_column + column, aligned, sum.x, sum.y, sum.z, sum.w);
+                store_some<KIND>(C, z, first_row + row, first_column + column, aligned, sum);
             }
-            // Another part may have met a flag: ask for all of them. Nearly always there is none.
-            bool any = false;
-            const int groups = z.column_tiles * GROUPS;
-            for (int q = lane; q < z.blocks * GROUPS; q += 32)
-                any |= scales[size_t(q / GROUPS) * groups + first_column / EDGE + q % GROUPS] < 0.0f;
-            if (__any_sync(~0u, any)) {
+            for (int p = 0; p < z.split; p++) flagged |= load_float(records + 16 * p) != 0.0f;
+            if (flagged) {
                 group_sync(8, CONSUMERS);  // the rows are in C before others add to them
-                add_flagged<KIND, COLS>(z, values, out_ind, in_ind, blk_ptr, B, scales, C, first_row, part * rows_each,
+                add_flagged<KIND, COLS>(z, values, out_ind, in_ind, blk_ptr, scale_a, B, C, first_row, part * rows_each,
                                         part * rows_each + rows_each, first_column, thread, CONSUMERS);
             }
         }
     } else {
         // ---- producers ----
-        if constexpr (ROWS == 2)
-            asm volatile("setmaxnreg.dec.sync.aligned.u32 72;");
-        else
-            asm volatile("setmaxnreg.dec.sync.aligned.u32 136;");
-        const int p = thread - CONSUMERS, row_block = p / PART, t = p % PART;
-        // What is held in `ahead`, and what comes after it: tile, step, and the entries [begin, end).
+        leave_registers<ROWS == 1 ? 136 : COLS == 128 ? 72 : 120>();
+        const int group = (thread - CONSUMERS) / GROUP, t = thread % GROUP, row_block = ROWS == 2 ? group : 0;
+        constexpr int STRIDE = ROWS == 2 ? 1 : 2;  // steps from one of this group's tiles of A to the next
+        // What is held in `ahead`: entries [begin, end) of a block. What comes after it: [next_begin, next_end), of the
+        // block before block `next_step` of tile `next_tile`.
         Quad<KIND> ahead[AHEAD];
+        const int whole = z.entries & ~3;
         int begin = 0, end = 0, next_begin = 0, next_end = 0;
-        int next_tile = 0, next_step = 0;
-        auto locate = [&]() {  // pointers of the block (next_tile, next_step); then on to the block after it
+        int next_tile = first_tile, next_step = STRIDE == 2 ? group : 0, unit = 0;
+        const int end_tile = first_tile + my_tiles * int(gridDim.x);
+        const int* at = blk_ptr;
+        auto point = [&]() {
+            while (next_step >= steps) next_step -= steps, next_tile += gridDim.x;
+            unit = next_tile % z.row_tiles * ROWS + row_block;
+            at = blk_ptr + (size_t(unit) * z.unit_stride + size_t(first_block + next_step) * z.block_stride);
+        };
+        auto locate = [&]() {
             next_begin = next_end = 0;
-            if (next_tile >= my_tiles) return;
-            const int unit = (first_tile + next_tile * int(gridDim.x)) % z.row_tiles * ROWS + row_block;
-            if (unit < z.units) {
-                const int* const at = blk_ptr + (unit * z.unit_stride + (first_block + next_step) * z.block_stride);
-                next_begin = __ldg(at), next_end = __ldg(at + 1);
-            }
-            if (++next_step == steps) next_step = 0, next_tile++;
+            if (next_tile >= end_tile) return;
+            if (unit < z.units) next_begin = __ldg(at), next_end = __ldg(at + 1);
+            next_step += STRIDE, at += STRIDE * z.block_stride;
+            if (next_step >= steps) point();
         };
         auto fetch = [&]() {
             begin = next_begin, end = next_end;
+            const int first = (begin & ~3) + 4 * t, last = min(end, whole);
 #pragma unroll
-            for (int i = 0; i < AHEAD; i++) {
-                const int e = (begin & ~3) + 4 * (t + i * PART);
-                if (e < end) ahead[i].load(values, out_ind, in_ind, e, z.entries);
-            }
+            for (int i = 0; i < AHEAD; i++)
+                if (first + 4 * i * GROUP < last) ahead[i].load(values, out_ind, in_ind, first + 4 * i * GROUP);
+            if (end > whole)  // hardly ever
+#pragma unroll
+                for (int i = 0; i < AHEAD; i++)
+                    if (first + 4 * i * GROUP == whole) ahead[i].load_rest(values, out_ind, in_ind, whole, z.entries);
         };
-        // The courier's work: tiles of B in the order of the steps.
-        int brought = 0, b_stage = 0, b_phase = 1, b_tile = first_tile, b_step = 0;
-        auto bring = [&]() {
-            const size_t at = size_t(first_block + b_step) * (z.column_tiles * GROUPS) + b_tile / z.row_tiles * GROUPS;
-            const u32 full = full_b + 8 * b_stage, to = b_ring + b_stage * B_STAGE;
-            barrier_wait(empty_b + 8 * b_stage, b_phase);
-            barrier_expect(full, B_STAGE);
-            if (z.share == 1) {
-                bulk_copy(to, image + at * B_TILE, B_STAGE, full);
-            } else {
-                const int bytes = B_STAGE / z.share;
-                bulk_copy_to_all(to + rank * bytes, image + at * B_TILE + rank * bytes, bytes, full, (1u << z.share) - 1);
-            }
-            if (++b_stage == z.b_stages) b_stage = 0, b_phase ^= 1;
-            if (++b_step == steps) b_step = 0, b_tile += gridDim.x;
-            brought++;
+        // Two sixteenths of rows of B, for the next step of which this group splits the tile.
+        PartOfB<KIND> part_b[2];
+        int b_stage = group, b_phase = 1, b_tile = first_tile, b_step = group;
+        auto fetch_b = [&]() {
+            while (b_step >= steps) b_step -= steps, b_tile += gridDim.x;
+            if (b_tile >= end_tile) return;
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+                part_b[i].load(B, (first_block + b_step) * EDGE + t / 4 + 32 * i, b_tile / z.row_tiles * COLS + t % 4 * 16,
+                               z.in_rows, z.n);
+            b_step += 2;
         };
         const int all_steps = my_tiles * steps;
+        point();
         locate();
         fetch();
         locate();
-        int stage = 0, phase = 1;
-        for (int k = 0; k < all_steps; k++) {
+        if constexpr (FUSED) {
+            wait_for_previous();  // it may write B
+            fetch_b();
+        }
+        int stage = STRIDE == 2 ? group : 0, phase = 1;
+        for (int k = stage; k < all_steps; k += STRIDE) {
             const u32 slot = stage * ROWS + row_block, tile = a_ring + slot * A_TILE;
+            const bool splits = FUSED && (k & 1) == group;
             barrier_wait(empty_a + 8 * slot, phase);
 #pragma unroll
-            for (int i = 0; i < A_TILE / (16 * PART); i++) store_zero16(tile + 16 * (t + i * PART));
-            group_sync(1 + row_block, PART);  // all of the tile is zero before anyone scatters
+            for (int i = 0; i < A_TILE / (16 * GROUP); i++) store_zero16(tile + 16 * (t + i * GROUP));
+            const u32 turn = extremes + group * 64 + (k >> 1 & 1) * 32;
+            if (splits) {
+                u32 largest, smallest, largest2, smallest2;
+                part_b[0].extremes(largest, smallest);
+                part_b[1].extremes(largest2, smallest2);
+                if (lane == 0) {
+                    store32(turn + t / 8, max(largest, largest2));
+                    store32(turn + 16 + t / 8, min(smallest, smallest2));
+                }
+            }
+            group_sync(1 + group, GROUP);  // the tile is zero and extremes are in place
+            if (splits) {
+                const uint4 a = load128(turn), b = load128(turn + 16);
+                float inverse;
+                const float scale = PartOfB<KIND>::scale_of(max(max(a.x, a.y), max(a.z, a.w)), min(min(b.x, b.y), min(b.z, b.w)),
+                                                            inverse_a, inverse);
+                barrier_wait(empty_b + 8 * b_stage, b_phase);
+                if (t == 0) store_float(stage_scales + 32 * b_stage, inverse);
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    part_b[i].write(reinterpret_cast<uint4*>(shared + b_stage * B_STAGE), t / 4 + 32 * i, t, scale);
+                asm volatile("fence.proxy.async.shared::cta;" ::: "memory");  // wgmma reads what was stored
+                __syncwarp();
+                if (lane == 0) barrier_arrive(full_b + 8 * b_stage);
+                b_stage += 2;
+                if (b_stage >= z.b_stages) b_stage -= z.b_stages, b_phase ^= 1;
+                fetch_b();
+            }
+            const int first = (begin & ~3) + 4 * t;
+            bool misfit = false;
 #pragma unroll
             for (int i = 0; i < AHEAD; i++) {
-                const int e = (begin & ~3) + 4 * (t + i * PART);
-                if (e < end) ahead[i].scatter(tile, e, begin, end, scale_a);
+                if (first - 4 * lane + 4 * i * GROUP >= end) break;  // the same for the whole warp
+                ahead[i].scatter(tile, first + 4 * i * GROUP, begin, end, scale_a);
+                if (z.live) misfit |= ahead[i].is_out_of_range(first + 4 * i * GROUP, begin, end, scale_a);
             }
-            for (int e = (begin & ~3) + 4 * (t + AHEAD * PART); e < end; e += 4 * PART) {
+            for (int e = first + 4 * AHEAD * GROUP; e < end; e += 4 * GROUP) {  // in fuller blocks
                 Quad<KIND> quad;
-                quad.load(values, out_ind, in_ind, e, z.entries);
+                if (e < whole)
+                    quad.load(values, out_ind, in_ind, e);
+                else
+                    quad.load_rest(values, out_ind, in_ind, e, z.entries);
                 quad.scatter(tile, e, begin, end, scale_a);
+                if (z.live) misfit |= quad.is_out_of_range(e, begin, end, scale_a);
+            }
+            if (z.live) {
+                misfit = __any_sync(~0u, misfit);
+                if (lane == 0) store_float(misfits + (slot * GROUP_WARPS + t / 32) * 4, misfit ? 1.0f : 0.0f);
             }
             __syncwarp();
             if (lane == 0) barrier_arrive(full_a + 8 * slot);
-            if (++stage == z.a_stages) stage = 0, phase ^= 1;
+            stage += STRIDE;
+            if (stage >= z.a_stages) stage -= z.a_stages, phase ^= 1;
             fetch();
             locate();
-            // Two tiles of A are ready before anyone waits for the pre-pass. Later the stage of B that is asked for was
-            // in use three steps ago, so that asking hardly ever waits.
-            if (p == 0 && (k > 0 || all_steps == 1)) {
-                if (brought == 0) wait_for_previous();
-                while (brought < all_steps && brought <= k + z.b_stages - 3) bring();
-            }
-            __syncwarp();
         }
     }
     if (z.share > 1) {

@@ -47,6 +47,16 @@ __device__ __forceinline__ void group_arrive(int id, int threads) {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Registers of a thread, by warpgroup: those that leave some come before those that take them can go on.
+template <int COUNT>
+__device__ __forceinline__ void take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
+}
+template <int COUNT>
+__device__ __forceinline__ void leave_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(COUNT));
+}
+
 // ---- clusters ------------------------------------------------------------------------------------------------
 // Orders nothing by itself: initialised barriers have their own fence.
 __device__ __forceinline__ void cluster_arrive() {
@@ -59,10 +69,10 @@ __device__ __forceinline__ u32 address_at(u32 address, int rank) {
     return there;
 }
 // Store 16 bytes in another CTA's shared memory and count them at its barrier.
-__device__ __forceinline__ void store_at(u32 there, float x, float y, float z, float w, u32 barrier_there) {
+__device__ __forceinline__ void store_at(u32 there, float4 v, u32 barrier_there) {
     asm volatile(
         "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(there),
-        "f"(x), "f"(y), "f"(z), "f"(w), "r"(barrier_there)
+        "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w), "r"(barrier_there)
         : "memory");
 }
 
@@ -117,8 +127,18 @@ __device__ __forceinline__ void store_zero16(u32 address) {
 __device__ __forceinline__ void store32(u32 address, u32 value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
-__device__ __forceinline__ void store16(u32 address, u32 value) {
-    asm volatile("{\n.reg .b16 h;\ncvt.u16.u32 h, %1;\nst.shared.b16 [%0], h;\n}" ::"r"(address), "r"(value) : "memory");
+// Predicated rather than branched around.
+__device__ __forceinline__ void store32_if(bool wanted, u32 address, u32 value) {
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %2, 0;\n@p st.shared.b32 [%0], %1;\n}" ::"r"(address), "r"(value),
+                 "r"(int(wanted))
+                 : "memory");
+}
+__device__ __forceinline__ void store16_if(bool wanted, u32 address, u32 value) {
+    asm volatile(
+        "{\n.reg .pred p;\n.reg .b16 h;\nsetp.ne.b32 p, %2, 0;\ncvt.u16.u32 h, %1;\n@p st.shared.b16 [%0], h;\n}" ::"r"(
+            address),
+        "r"(value), "r"(int(wanted))
+        : "memory");
 }
 __device__ __forceinline__ void store_float(u32 address, float value) {
     asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan, run_with
-from csbviz.ops.cuda.module import Function, current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.storage import device_arrays
 from csbviz.ops.cuda.wgmma_plan import (
     EDGE,
@@ -19,19 +19,26 @@ from csbviz.ops.cuda.wgmma_plan import (
     block_threads,
     choose_shape,
     halves,
+    is_live,
     range_reason,
     scale_exponent,
     shared_bytes,
+    split_function,
     stages,
 )
+from csbviz.ops.cuda.workspace import PerStream, new_array
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["accepts", "prepare"]
+__all__ = ["accepts", "prepare", "unavailable"]
 
 _CLASS = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+
+
+unavailable = functools.partial(missing_reason, source=SOURCE)
+"""Why the kernels cannot run on this machine, in one sentence, or None."""
 
 
 def accepts(A: CSBMatrix, op: str, n: int, *, precision: str | None = None) -> str | None:
@@ -72,6 +79,7 @@ def prepare(
     tile_n: int | None = None,
     split: int | None = None,
     cluster: int | None = None,
+    prepass: int | None = None,
     precision: str | None = None,
 ) -> Prepared:
     """Make a product ready on the current CUDA device.
@@ -86,7 +94,7 @@ def prepare(
         Columns of B.
     threads, balance : int, str
         Not used: the tiles of C are all alike.
-    tile_m, tile_n, split, cluster : int, optional
+    tile_m, tile_n, split, cluster, prepass : int, optional
         See `TUNABLES`; what is None is chosen.
     precision : str, optional
         A key of `KINDS`; by default the class of the dtype.
@@ -97,72 +105,94 @@ def prepare(
         If a parameter has a value that the kernel does not offer, or two do not go together.
     """
     kind, transpose = KINDS[precision or _CLASS[A.dtype]], is_transposed(op)
-    device = current_device()
     rows, inner = A.shape[::-1] if transpose else A.shape
-    wanted = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "cluster": cluster}
-    shape = choose_shape(rows, inner, n, device.multiprocessors, kind, **wanted)
+    wanted = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "cluster": cluster, "prepass": prepass}
+    shape = choose_shape(rows, inner, n, current_device().multiprocessors, kind, **wanted)
     if rows == 0 or n == 0:
         return Prepared(lambda operand, out: out, 0, params=shape._asdict())
     if inner == 0:
         return Prepared(lambda operand, out: (out.fill(0), out)[1], 0, params=shape._asdict())
-    launch, workspace = _launches(A, transpose, n, kind, shape, device)
+    product = _Product(A, transpose, n, kind, shape)
     return Prepared(
-        run_with(launch),
-        A.nbytes + workspace,
-        params=shape._asdict() | {"workspace_bytes": workspace},
-        launch=launch,
+        run_with(product),
+        A.nbytes + product.workspace_bytes,
+        params=shape._asdict() | {"workspace_bytes": product.workspace_bytes},
+        launch=product,
     )
 
 
-def _launches(A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape, device):
-    """The launches of a product, and the bytes of the split B that they write and read."""
-    import cupy
+class _Product:
+    """The launches of a product; ``product(stream, B, C)`` with addresses runs them.
 
-    view = A.T if transpose else A
-    rows, inner = view.shape
-    units, blocks = view.grid
-    row_tiles = _round_up(-(-rows // shape.tile_m), shape.cluster)
-    column_tiles = -(-n // shape.tile_n)
-    groups = column_tiles * shape.tile_n // EDGE
-    image = cupy.empty(blocks * groups * EDGE * EDGE * 2 * halves(kind), cupy.uint8)
-    scales = cupy.empty(blocks * groups, cupy.float32)
+    Attributes
+    ----------
+    workspace_bytes : int
+        Bytes of the split B. There is one for each stream and captured graph that uses the product.
+    """
 
-    exponent = scale_exponent(A) if kind < 2 else 0
-    scale, inverse = (np.float32(2.0**sign) for sign in (exponent, -exponent))
-    split_b = LaunchPlan(
-        get_kernel(Function(SOURCE, "csb_split_b", (kind,))),
-        (blocks * groups,),
-        (256,),
-        0,
-        (B, np.int32(inner), np.int32(n), np.int32(groups), inverse, image, scales),
-        programmatic=True,
-    )
-    a_stages, b_stages = stages(shape, kind)
-    strides = (1, units) if transpose else (blocks, 1)
-    sizes = (*strides, units, blocks, A.nnz, rows, inner, n, row_tiles, column_tiles)
-    sizes += (shape.split, shape.cluster, a_stages, b_stages)
-    matrix = device_arrays(A, device.id)
-    indices = (matrix["row_ind"], matrix["col_ind"])[:: -1 if transpose else 1]
-    multiply = LaunchPlan(
-        get_kernel(Function(SOURCE, "csb_spmm_wgmma", (kind, shape.tile_m // EDGE, shape.tile_n))),
-        (_ctas(shape, row_tiles * column_tiles, device.multiprocessors),),
-        (block_threads(shape),),
-        shared_bytes(shape, kind, a_stages, b_stages),
-        (
-            matrix["values"],
-            *indices,
-            matrix["blk_ptr"],
-            np.array(sizes, np.int32).tobytes(),
-            scale,
-            image,
-            scales,
-            B,
-            C,
-        ),
-        cluster=(shape.split * shape.cluster,),
-        programmatic=True,
-    )
-    return Launches(split_b, multiply), image.nbytes + scales.nbytes
+    def __init__(self, A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape):
+        self._device = device = current_device()
+        self._kind, self._shape, self._n = kind, shape, n
+        view = A.T if transpose else A
+        self._rows, self._inner = view.shape
+        units, self._blocks = view.grid
+        row_tiles = _round_up(-(-self._rows // shape.tile_m), shape.cluster)
+        column_tiles = -(-n // shape.tile_n)
+        self._groups = column_tiles * shape.tile_n // EDGE
+        self._ctas = _ctas(shape, row_tiles * column_tiles, device.multiprocessors)
+        strides = (1, units) if transpose else (self._blocks, 1)
+        sizes = (*strides, units, self._blocks, A.nnz, self._rows, self._inner, n, row_tiles, column_tiles)
+        self._stages = stages(shape, kind)
+        self._sizes = np.array(
+            (*sizes, shape.split, shape.cluster, *self._stages, is_live(A)), np.int32
+        ).tobytes()
+        matrix = device_arrays(A, device.id)
+        indices = (matrix["row_ind"], matrix["col_ind"])[:: -1 if transpose else 1]
+        self._matrix = (matrix["values"], *indices, matrix["blk_ptr"])
+        exponent = scale_exponent(A) if kind < 2 else 0
+        self._scale, self._inverse = np.float32(2.0**exponent), np.float32(2.0**-exponent)
+        self._kernel = get_kernel(shape.function(kind))
+        self._split_b = get_kernel(split_function(kind)) if shape.prepass else None
+        self.workspace_bytes = sum(self._workspace_sizes())
+        self._launches = self._bind()
+        self._per_stream = PerStream(self._launches) if shape.prepass else None
+
+    def _workspace_sizes(self) -> tuple[int, int]:
+        """Bytes of the image of B, and of the scales of its tiles."""
+        tiles = self._blocks * self._groups if self._shape.prepass else 0
+        return tiles * EDGE * EDGE * 2 * halves(self._kind), tiles * 16
+
+    def _bind(self) -> Launches:
+        """The launches, with a workspace of their own."""
+        if not self._shape.prepass:
+            return Launches(self._multiply(None, None))
+        image, scales = (new_array(size, "uint8") for size in self._workspace_sizes())
+        sizes = map(np.int32, (self._inner, self._n, self._groups))
+        split_b = LaunchPlan(
+            self._split_b,
+            (self._blocks * self._groups,),
+            (256,),
+            0,
+            (B, *sizes, self._inverse, image, scales),
+            programmatic=True,
+        )
+        return Launches(split_b, self._multiply(image, scales))
+
+    def _multiply(self, image, scales) -> LaunchPlan:
+        return LaunchPlan(
+            self._kernel,
+            (self._ctas,),
+            (block_threads(self._shape),),
+            shared_bytes(self._shape, self._kind, *self._stages),
+            (*self._matrix, self._sizes, self._scale, self._inverse, image, scales, B, C),
+            cluster=(self._shape.split * self._shape.cluster,),
+            programmatic=True,
+        )
+
+    def __call__(self, stream: int, b: int, c: int) -> None:
+        """Launch on a stream; b and c are the addresses of B and C, both row-major and contiguous."""
+        launches = self._launches if self._per_stream is None else self._per_stream.get(stream, self._bind)
+        launches(stream, b, c)
 
 
 def _ctas(shape: Shape, tiles: int, multiprocessors: int) -> int:
@@ -195,7 +225,7 @@ def _register(name: str, title: str, dtypes: tuple[str, ...], precision: str | N
             tunables=TUNABLES,
             min_capability=(9, 0),
             exact_capability=True,
-            requires=functools.partial(missing_reason, source=SOURCE),
+            requires=unavailable,
             accepts=functools.partial(accepts, precision=precision),
         )
     )

@@ -27,10 +27,12 @@ __all__ = [
     "candidates",
     "choose_shape",
     "instantiations",
+    "is_live",
     "position_of",
     "range_reason",
     "scale_exponent",
     "shared_bytes",
+    "split_function",
     "stages",
 ]
 
@@ -42,11 +44,19 @@ EDGE = 64
 KINDS = {"fp32": 0, "tf32": 1, "fp16": 2, "bf16": 3}
 """KIND of the source for each precision class."""
 
-TUNABLES = {"tile_m": (64, 128), "tile_n": (64, 128), "split": (1, 2, 4, 8), "cluster": (1, 2, 4)}
+TUNABLES = {
+    "tile_m": (64, 128),
+    "tile_n": (64, 128),
+    "split": (1, 2, 4, 8),
+    "cluster": (1, 2, 4),
+    "prepass": (0, 1),
+}
 """Parameters of a launch and their values.
 
 tile_m, tile_n: rows and columns of C that a CTA computes. split: CTAs of a cluster that share the sum of a
-tile. cluster: CTAs of a cluster that share tiles of B; split and cluster are not both above 1.
+tile. cluster: CTAs of a cluster that share tiles of B; split and cluster are not both above 1. prepass: 1
+when a launch of its own splits B first, 0 when every CTA splits what it needs, which takes a tile_n of 64 and
+no sharing of B.
 """
 
 _SHARED_LIMIT = 232448  # a CTA's dynamic shared memory on compute capability 9.0
@@ -60,22 +70,46 @@ _SPAN = 28
 
 
 class Shape(NamedTuple):
-    """A launch: rows and columns of C a CTA, CTAs that share a sum, CTAs that share tiles of B."""
+    """A launch: rows and columns of C a CTA, CTAs that share a sum, CTAs that share tiles of B, and whether a
+    launch before it splits B."""
 
     tile_m: int
     tile_n: int
-    split: int
-    cluster: int
+    split: int = 1
+    cluster: int = 1
+    prepass: int = 1
+
+    @property
+    def fault(self) -> str | None:
+        """Why no kernel has this shape, in one sentence, or None."""
+        if self.split > 1 and self.cluster > 1:
+            return "split and cluster are both above 1; a cluster shares the sum or tiles of B."
+        if not self.prepass and (self.tile_n > EDGE or self.cluster > 1):
+            return f"prepass is 0; that needs a tile_n of {EDGE} and a cluster of 1."
+        return None
+
+    def function(self, kind: int) -> Function:
+        """The kernel of this shape."""
+        return _function(kind, self.tile_m // EDGE, self.tile_n, not self.prepass)
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation that the launcher can ask for."""
     kinds = tuple(KINDS.values())
-    products = product(kinds, (1, 2), (64, 128))
+    tiles = ((64, False), (128, False), (64, True))
     return (
-        *(Function(SOURCE, "csb_split_b", (kind,)) for kind in kinds),
-        *(Function(SOURCE, "csb_spmm_wgmma", arguments) for arguments in products),
+        *map(split_function, kinds),
+        *(_function(kind, rows, *tile) for kind, rows, tile in product(kinds, (1, 2), tiles)),
     )
+
+
+def split_function(kind: int) -> Function:
+    """The pre-pass that splits B."""
+    return Function(SOURCE, "csb_split_b", (kind,))
+
+
+def _function(kind: int, row_blocks: int, tile_n: int, fused: bool) -> Function:
+    return Function(SOURCE, "csb_spmm_wgmma", (kind, row_blocks, tile_n, fused, row_blocks == 2))
 
 
 def position_of(index: np.ndarray) -> np.ndarray:
@@ -96,12 +130,10 @@ def stages(shape: Shape, kind: int) -> tuple[int, int]:
     OptionError
         If not even the fewest fit into shared memory.
     """
-    a_stages, b_stages = 2, 4
-    while b_stages > 3 and shared_bytes(shape, kind, a_stages, b_stages) > _SHARED_LIMIT:
-        b_stages -= 1
-    if shared_bytes(shape, kind, a_stages, b_stages) > _SHARED_LIMIT:
-        raise OptionError(f"A launch of {shape} needs more shared memory than a CTA has.")
-    return a_stages, b_stages
+    for a_stages, b_stages in ((4, 4), (3, 4), (2, 4), (2, 3)):
+        if shared_bytes(shape, kind, a_stages, b_stages) <= _SHARED_LIMIT:
+            return a_stages, b_stages
+    raise OptionError(f"A launch of {shape} needs more shared memory than a CTA has.")
 
 
 def shared_bytes(shape: Shape, kind: int, a_stages: int, b_stages: int) -> int:
@@ -110,7 +142,8 @@ def shared_bytes(shape: Shape, kind: int, a_stages: int, b_stages: int) -> int:
     piece = EDGE * EDGE * 2 * halves(kind)
     tiles = (b_stages * groups + a_stages * row_blocks) * piece
     partials = shape.tile_m * shape.tile_n * 4 if shape.split > 1 else 0
-    return tiles + partials + 8 * (2 + 2 * row_blocks) * _MAX_STAGES + 16
+    # Barriers, then a record a part of the sum, scales a stage, extremes of B, and misfits of A.
+    return tiles + partials + 8 * (2 + 2 * row_blocks) * _MAX_STAGES + 16 + 16 * _MAX_STAGES * 3 + 128 + 256
 
 
 def block_threads(shape: Shape) -> int:
@@ -130,8 +163,9 @@ def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> lis
     """
     blocks = max(1, -(-inner // EDGE))
     found = []
-    for tile_m, tile_n, split, cluster in product(*TUNABLES.values()):
-        if (split > 1 and cluster > 1) or split > blocks:
+    for shape in map(Shape._make, product(*TUNABLES.values())):
+        tile_m, tile_n, split, cluster, _ = shape
+        if shape.fault or split > blocks:
             continue
         if (tile_m > EDGE and tile_m >= 2 * rows) or (tile_n > EDGE and tile_n >= 2 * n):
             continue
@@ -141,7 +175,7 @@ def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> lis
             continue
         if split > 1 and tiles * split > 2 * multiprocessors:
             continue
-        found.append(Shape(tile_m, tile_n, split, cluster))
+        found.append(shape)
     return found
 
 
@@ -159,8 +193,9 @@ def choose_shape(
         if value is not None and value not in TUNABLES[name]:
             raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
     wanted = {name: value for name, value in wanted.items() if value is not None}
-    if wanted.get("split", 1) > 1 and wanted.get("cluster", 1) > 1:
-        raise OptionError("split and cluster are both above 1; a cluster shares the sum or tiles of B.")
+    fault = Shape(**({"tile_m": EDGE, "tile_n": EDGE} | wanted)).fault
+    if fault:
+        raise OptionError(fault)
     blocks = max(1, -(-inner // EDGE))
     if wanted.get("split", 1) > blocks:
         raise OptionError(f"split is {wanted['split']} but the sum has {blocks} blocks.")
@@ -172,7 +207,7 @@ def choose_shape(
     if matching:
         return min(matching, key=lambda s: predict_us(s, rows, inner, n, multiprocessors, kind))
     # An unusual wish: what is left open is as simple as can be.
-    return Shape(**({"tile_m": 64, "tile_n": 64, "split": 1, "cluster": 1} | wanted))
+    return Shape(**({"tile_m": EDGE, "tile_n": EDGE} | wanted))
 
 
 def predict_us(shape: Shape, rows: int, inner: int, n: int, multiprocessors: int, kind: int) -> float:
@@ -187,27 +222,38 @@ def predict_us(shape: Shape, rows: int, inner: int, n: int, multiprocessors: int
     return 5.0 + clocks / 1700 + (1.0 + area if shape.split > 1 else 0.0)
 
 
+def is_live(A: CSBMatrix) -> bool:
+    """Whether the values of A are a tensor on a GPU, which may change after a plan was made."""
+    return bool(getattr(A.stored.values, "is_cuda", False))
+
+
 def _magnitudes(values) -> tuple[float, float, bool]:
+    """Smallest and largest finite nonzero magnitude (0 when there is none), and whether all are finite."""
     numbers = np.abs(as_numpy(values).astype(np.float32, copy=False))
-    finite = bool(np.isfinite(numbers).all())
-    nonzero = numbers[numbers > 0]
-    if not finite or not nonzero.size:
-        return 0.0, 0.0, finite
-    return float(nonzero.min()), float(nonzero.max()), True
+    finite = np.isfinite(numbers)
+    nonzero = numbers[finite & (numbers > 0)]
+    if not nonzero.size:
+        return 0.0, 0.0, bool(finite.all())
+    return float(nonzero.min()), float(nonzero.max()), bool(finite.all())
 
 
 def _value_range(A: CSBMatrix) -> tuple[float, float, bool]:
-    """Smallest and largest nonzero magnitude, and whether all values are finite; kept with the matrix."""
-    key = "value_range"
+    """What `_magnitudes` says, kept with the matrix unless its values may change."""
+    if is_live(A):
+        return _magnitudes(A.stored.values)
+    key = "wgmma_value_range"
     if key not in A.cache:
         A.cache[key] = _magnitudes(A.stored.values)
     return A.cache[key]
 
 
 def range_reason(A: CSBMatrix, kind: int) -> str | None:
-    """Why the values of A do not fit the kernel's range, in one sentence, or None."""
-    if A.cache.get("values_change"):
-        return "The values may change from call to call, but their range must be known beforehand."
+    """Why the values of A do not fit the kernel's range, in one sentence, or None.
+
+    Values that may change are looked at by the kernel itself, in every product.
+    """
+    if is_live(A):
+        return None
     smallest, largest, finite = _value_range(A)
     if not finite:
         return "The matrix holds Inf or NaN; tensor cores would multiply them with zeros that are not stored."
@@ -216,12 +262,18 @@ def range_reason(A: CSBMatrix, kind: int) -> str | None:
             f"The magnitudes of the matrix reach from {smallest:.2g} to {largest:.2g}; "
             f"pairs of float16 hold a range of 2^{_SPAN}."
         )
-    if kind < 2 and largest and not -126 <= scale_exponent(A) <= 126:
+    if kind < 2 and abs(scale_exponent(A)) > 126:
         return f"The largest magnitude of the matrix is {largest:.2g}; to scale it leaves float32's range."
     return None
 
 
 def scale_exponent(A: CSBMatrix) -> int:
-    """Power of two that brings the largest magnitude of A into [2^14, 2^15); 0 for a matrix of zeros."""
+    """Power of two that brings the largest magnitude of A into [2^14, 2^15); 0 for a matrix of zeros.
+
+    Values that may change have room to grow eightfold before the kernel must take its slow path.
+    """
     _, largest, _ = _value_range(A)
-    return _TOP + 1 - math.frexp(largest)[1] if largest else 0
+    if not largest:
+        return 0
+    exponent = _TOP + 1 - math.frexp(largest)[1]
+    return max(-126, min(126, exponent - 3)) if is_live(A) else exponent
