@@ -195,6 +195,8 @@ def test_tuning_lists_variants_relative_to_the_automatic_choice(press):
     (spec,) = service.specs
     assert spec.function == "csbviz.bench.jobs:run_tune"
     assert spec.kwargs["request"] == {"op": "A@B", "n": 32, "device": "cpu", "budget_s": 30.0, "threads": 1}
+    (card,) = [one for one in app.test.expander if one.label.startswith("Tune")]
+    assert card.proto.expanded  # what was found is in sight
     table = app.test.dataframe[0].value
     assert table["Median"].tolist()[:2] == [50.0, 60.0]
     assert table["Speed"].tolist()[:2] == [1.2, 1.0]

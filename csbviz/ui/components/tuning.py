@@ -28,7 +28,8 @@ def card(view: data.View, blocked: bool) -> None:
     outcome, busy = jobs.outcome(JOB), jobs.active(JOB)
     if not ops:
         return
-    with st.expander("Tune: time every variant of the CSB kernels", icon=":material/tune:", expanded=busy):
+    opened = busy or outcome is not None
+    with st.expander("Tune: time every variant of the CSB kernels", icon=":material/tune:", expanded=opened):
         st.caption(
             "A variant is a kernel with one setting of its parameters, such as its tile and its split. Each "
             f"is verified, then timed; the search ends after {BUDGET_SECONDS:.0f} seconds."
@@ -83,6 +84,7 @@ def _found(outcome: dict[str, Any]) -> None:
         placeholder="",
         alt="Every measured variant with its time, the fastest first",
         column_config={
+            "Status": st.column_config.TextColumn("Status", width=95),
             "Median": st.column_config.NumberColumn("Median (µs)", format="%.4g"),
             "Speed": st.column_config.NumberColumn(
                 "× automatic", format="%.3g", help="Speed over the variant that the library takes by itself"
@@ -107,12 +109,13 @@ def _in_short(good: list[dict], own: float | None, count: int) -> str:
 
 
 def _row(variant: dict[str, Any], own: float | None, automatic: bool) -> dict[str, Any]:
-    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in variant["used"].items())
+    used = {name: value for name, value in variant["used"].items() if name != "block_shape"}
+    settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in used.items())
     time = variant["median_us"]
     return {
         "Kernel": variant["kernel"] + (" · automatic" if automatic else ""),
-        "Settings": settings,
+        "Status": _STATUS[variant["status"]] + (f": {variant['message']}" if variant["message"] else ""),
         "Median": time,
         "Speed": own / time if own and time else None,
-        "Status": _STATUS[variant["status"]] + (f": {variant['message']}" if variant["message"] else ""),
+        "Settings": settings,
     }
