@@ -81,9 +81,10 @@ def _cells(record, threads: int) -> tuple[str, ...]:
         class_name(record.precision),
         record.op,
         str(record.n),
-        f"{record.median_us:,.1f}",
-        f"{record.p25_us:,.1f}",
-        f"{record.p75_us:,.1f}",
+        *(
+            f"{us:,.1f}" if us < 1000 else f"{us:,.0f}"
+            for us in (record.median_us, record.p25_us, record.p75_us)
+        ),
         "-" if record.tflops is None else f"{1000 * record.tflops:,.1f}",
         "-" if record.rel_error is None else f"{record.rel_error:.0e}",
         *(
