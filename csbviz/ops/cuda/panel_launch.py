@@ -1,0 +1,349 @@
+"""The shapes of a launch of csb_spmm_rows.cu, which of them fit, and the one that should be fastest."""
+
+from __future__ import annotations
+
+import functools
+import math
+from itertools import product
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from csbviz.errors import OptionError
+from csbviz.ops.cuda.direct_plan import code_bits
+from csbviz.ops.cuda.module import DeviceLimits, Function
+from csbviz.ops.cuda.panel_plan import MAX_PLACES, TOGETHER
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+
+__all__ = [
+    "SOURCE",
+    "TUNABLES",
+    "Launch",
+    "Structure",
+    "choose_launch",
+    "function_of",
+    "instantiations",
+    "predict_us",
+    "refusal",
+    "shared_bytes",
+    "structure_of",
+    "worth_trying",
+]
+
+SOURCE = "csb_spmm_rows.cu"
+
+TUNABLES = {
+    "form": ("panel", "direct"),
+    "tile_m": (64, 128, 256, 512),
+    "tile_n": (16, 32, 64, 128),
+    "warps": (4, 8, 16, 32),
+    "chunk_k": (64, 128, 256, 512),
+    "column_tiles": (1, 2, 4, 8),
+    "buffers": (1, 2),
+    "resident": (True, False),
+    "split": (1, 2, 4),
+}
+"""Parameters of the kernels and the values worth trying."""
+
+_ITEM = {"float32": 4, "float64": 8}
+_VECTORS, _ROWS = (1, 2), (1, 2, 4)  # template parameters of csb_rows_panel
+_GROUPS = (8, 16, 32)  # of csb_rows_direct
+_REGISTERS, _REGISTER_FILE = 64, 65536
+
+
+class Launch(NamedTuple):
+    """Shape of a launch. What the other form takes is 0.
+
+    Attributes
+    ----------
+    form : str
+        "panel" or "direct", the kernels of the source.
+    tile_n : int
+        Columns of C of a tile.
+    warps : int
+        Warps of a CTA.
+    tile_m, chunk_k, column_tiles, buffers : int
+        Panel: rows of a tile, inner dimension of a chunk, tiles of columns that a CTA computes one after the
+        other, panels of B in shared memory.
+    resident : bool
+        Panel: whether the entries of all chunks are in shared memory together.
+    split : int
+        Direct: warps that share a row.
+    """
+
+    form: str
+    tile_n: int
+    warps: int
+    tile_m: int = 0
+    chunk_k: int = 0
+    column_tiles: int = 0
+    buffers: int = 0
+    resident: bool = False
+    split: int = 0
+
+    @property
+    def params(self) -> dict:
+        """The parameters that the form takes."""
+        return {name: value for name, value in self._asdict().items() if value or name in _TAKES[self.form]}
+
+
+_TAKES = {
+    "panel": ("tile_m", "tile_n", "warps", "chunk_k", "column_tiles", "buffers", "resident"),
+    "direct": ("tile_n", "warps", "split"),
+}
+
+
+def function_of(launch: Launch, dtype: str, index: str, pointer: str, aligned: bool) -> Function:
+    """The kernel of a launch, for operands that begin on 16-byte boundaries or any."""
+    if launch.form == "panel":
+        vectors = launch.tile_n * _ITEM[dtype] // 128
+        rows = launch.tile_m // (TOGETHER * launch.warps)
+        return Function(SOURCE, "csb_rows_panel", (dtype, index, pointer, vectors, rows, aligned))
+    group = launch.tile_n * _ITEM[dtype] // 16
+    return Function(SOURCE, "csb_rows_direct", (dtype, index, pointer, group, aligned))
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation that the launcher can ask for."""
+    types = list(product(_ITEM, ("uint8", "uint16"), ("int32", "int64")))
+    shapes = product(types, _VECTORS, _ROWS, (True, False))
+    panels = [Function(SOURCE, "csb_rows_panel", (*types, *shape)) for types, *shape in shapes]
+    shapes = product(types, _GROUPS, (True, False))
+    return (*panels, *(Function(SOURCE, "csb_rows_direct", (*types, *shape)) for types, *shape in shapes))
+
+
+class Structure(NamedTuple):
+    """What the choice asks of a matrix in one direction.
+
+    Attributes
+    ----------
+    lengths : int64[rows]
+        Entries of each row.
+    inner : int
+        Rows of B.
+    block : (int, int)
+        Sides of a block.
+    code_bits : int
+        Bits that a code of the direct form takes.
+    item : int
+        Bytes of a value.
+    dtype : str
+        Type of the values.
+    """
+
+    lengths: np.ndarray
+    inner: int
+    block: tuple[int, int]
+    code_bits: int
+    item: int
+    dtype: str
+
+    @property
+    def nnz(self) -> int:
+        """Entries."""
+        return int(self.lengths.sum())
+
+    def tile_entries(self, tile_m: int) -> np.ndarray:
+        """Entries of each tile of rows."""
+        return np.add.reduceat(self.lengths, np.arange(0, max(1, self.lengths.size), tile_m))
+
+
+def structure_of(A: CSBMatrix, transpose: bool) -> Structure:
+    """The structure in one direction, kept with the matrix."""
+    key = ("rows_structure", transpose)
+    if key not in A.cache:
+        view = A.T if transpose else A
+        lengths = np.bincount(view.coordinates()[0], minlength=max(1, view.shape[0]))
+        bits = sum(code_bits(A, transpose))
+        A.cache[key] = Structure(
+            lengths, view.shape[1], tuple(view.block_shape), bits, _ITEM[A.dtype], A.dtype
+        )
+    return A.cache[key]
+
+
+def _places(structure: Structure, launch: Launch) -> int:
+    """Places for entries that a panel launch needs, estimated: the longest of four rows counts for all."""
+    entries = float(structure.tile_entries(launch.tile_m).max(initial=0))
+    chunks = -(-structure.inner // launch.chunk_k) if launch.chunk_k else 1
+    mean = entries / launch.tile_m / chunks  # of a row in a chunk
+    slack = 1.0 + (0.0 if chunks == 1 else 1.03 * math.sqrt(mean) / max(mean, 1.0))
+    return int(entries * slack / (1 if launch.resident else chunks)) + 4 * TOGETHER
+
+
+def shared_bytes(structure: Structure, launch: Launch, places: int | None = None) -> int:
+    """Dynamic shared memory of a CTA, with that many places for entries or an estimate."""
+    if launch.form == "direct":
+        return 0
+    places = _places(structure, launch) if places is None else places
+    chunks = max(1, -(-structure.inner // launch.chunk_k))
+    panel = launch.chunk_k * launch.tile_n * structure.item
+    return launch.buffers * panel + places * 2 * structure.item + 4 * chunks * launch.tile_m
+
+
+def refusal(structure: Structure, launch: Launch, device: DeviceLimits) -> str | None:
+    """Why a launch cannot be, in one sentence, or None."""
+    if launch.form == "direct":
+        if launch.tile_n * structure.item // 16 not in _GROUPS:
+            return f"A direct launch takes no tile_n of {launch.tile_n} for {structure.dtype} values."
+        if launch.warps > 8 or launch.split > launch.warps:
+            return f"A direct launch takes at most 8 warps and no more a row than a CTA; got {launch.warps}."
+        if structure.code_bits > 32 or structure.nnz >= 2**32:
+            return "The matrix is too large for the 32-bit numbers of a direct launch."
+        return None
+    out_block, in_block = structure.block
+    if launch.tile_n * structure.item // 128 not in _VECTORS:
+        return f"A panel launch takes no tile_n of {launch.tile_n} for {structure.dtype} values."
+    if launch.tile_m / (TOGETHER * launch.warps) not in _ROWS:
+        return f"{launch.warps} warps compute tiles of {[r * TOGETHER * launch.warps for r in _ROWS]} rows."
+    if launch.tile_m < out_block or launch.chunk_k < in_block:
+        return (
+            f"Blocks of {out_block} x {in_block} do not fit a panel launch with tile_m {launch.tile_m} "
+            f"and chunk_k {launch.chunk_k}, which must not be smaller."
+        )
+    needed = shared_bytes(structure, launch)
+    if _places(structure, launch) > MAX_PLACES or needed > device.shared_bytes:
+        return f"The launch needs about {needed} bytes of shared memory; this GPU has {device.shared_bytes}."
+    return None
+
+
+def worth_trying(structure: Structure, n: int, device: DeviceLimits, **wanted) -> list[Launch]:
+    """The launches that fit, without those that leave half a tile or most of the device empty.
+
+    Parameters
+    ----------
+    structure : Structure
+        The matrix.
+    n : int
+        Columns of B.
+    device : DeviceLimits
+        The GPU.
+    **wanted
+        Parameters of `TUNABLES` that the caller sets; what the other form takes is not looked at.
+    """
+
+    def values(form: str, name: str) -> tuple:
+        return TUNABLES[name] if wanted.get(name) is None else (wanted[name],)
+
+    found = []
+    for form in values("", "form"):
+        names = _TAKES[form]
+        for setting in product(*(values(form, name) for name in names)):
+            launch = Launch(form, **dict(zip(names, setting, strict=True)))
+            if _sensible(structure, launch, n, wanted) and refusal(structure, launch, device) is None:
+                found.append(launch)
+    return found
+
+
+def _sensible(structure: Structure, launch: Launch, n: int, wanted: dict) -> bool:
+    """Whether no other launch is better by its numbers alone, as far as the caller left the choice."""
+    widths = sorted(w for w in TUNABLES["tile_n"] if w * structure.item // 128 in _VECTORS)
+    if wanted.get("tile_n") is None and launch.tile_n >= 2 * n and launch.tile_n > widths[0]:
+        return False
+    tiles = -(-n // launch.tile_n)
+    if launch.form == "direct":
+        return True
+    rows, chunks = structure.lengths.size, -(-structure.inner // launch.chunk_k)
+    free = {name for name in _TAKES["panel"] if wanted.get(name) is None}
+    if "tile_m" in free and launch.tile_m >= 2 * rows and launch.tile_m > max(64, structure.block[0]):
+        return False
+    if "chunk_k" in free and launch.chunk_k >= 2 * structure.inner and launch.chunk_k > structure.block[1]:
+        return False
+    if "resident" in free and not launch.resident and (chunks == 1 or launch.column_tiles > 1):
+        return False
+    if "column_tiles" in free and launch.column_tiles > tiles:
+        return False
+    return not ("buffers" in free and (launch.buffers == 2) == (launch.column_tiles * chunks == 1))
+
+
+def choose_launch(structure: Structure, n: int, device: DeviceLimits, **wanted) -> Launch:
+    """Launch shape for a product: of those that fit the one that the cost model prefers.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that the kernels do not offer, or nothing fits.
+    """
+    for name, value in wanted.items():
+        if value is not None and value not in TUNABLES[name]:
+            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    found = worth_trying(structure, n, device, **wanted)
+    if found:
+        return min(found, key=functools.partial(predict_us, structure, n=n, device=device))
+    raise OptionError(_why_not(structure, device, wanted))
+
+
+def _why_not(structure: Structure, device: DeviceLimits, wanted: dict) -> str:
+    """What stands against the setting that the caller wants, with the least demanding values of the rest."""
+    form, given = wanted.get("form") or "panel", {k: v for k, v in wanted.items() if v is not None}
+    tile_m = given.get("tile_m", max(64, TOGETHER * given.get("warps", 16)))
+    rest = {"tile_m": tile_m, "tile_n": 128 // structure.item, "warps": min(32, tile_m // TOGETHER)}
+    rest |= {"chunk_k": min(512, max(64, structure.block[1])), "column_tiles": 1, "buffers": 1, "split": 1}
+    setting = {name: given.get(name, rest.get(name, False)) for name in _TAKES[form]}
+    reason = refusal(structure, Launch(form, **setting), device)
+    return reason or "No launch with these parameters fits this matrix and GPU."
+
+
+# Fitted on an H100 to the launches of a sweep over layers of the DLMC at 90-98 % sparsity, 8 to 80 shapes a
+# product: microseconds for each of the terms below.
+_PANEL_COSTS = (3.09, 0.0, 0.622, 0.252, 3.47, 3.34, 0.669, 0.210, 3.42, 0.768)
+_DIRECT_COSTS = (0.568, 0.292, 0.508, 0.319, 0.0, 0.178, 5.31, 0.0)
+
+
+def _panel_terms(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> tuple[float, ...]:
+    tiles, chunks = -(-n // launch.tile_n), max(1, -(-structure.inner // launch.chunk_k))
+    each = min(launch.column_tiles, tiles)
+    row_tiles = -(-structure.lengths.size // launch.tile_m)
+    ctas = row_tiles * -(-tiles // each)
+    fitting = min(
+        device.shared_per_multiprocessor // (shared_bytes(structure, launch) + 1024),
+        device.threads_per_multiprocessor // (32 * launch.warps),
+        _REGISTER_FILE // (32 * launch.warps * _REGISTERS),
+    )
+    resident = max(1, fitting)
+    busy = min(resident, -(-ctas // device.multiprocessors))  # CTAs of a multiprocessor at a time
+    rounds = -(-ctas // (device.multiprocessors * resident))
+    entries = structure.nnz / row_tiles * 1e-3
+    vectors = launch.tile_n * structure.item // 128
+    panel = launch.chunk_k * launch.tile_n * structure.item * 1e-6
+    gathers = rounds * busy * each * entries * (4.06 * vectors + 1.41) / 5.47
+    return (
+        1.0,
+        rounds,
+        rounds * each * chunks,  # steps
+        rounds * busy * entries,  # entries staged by a multiprocessor
+        rounds * busy * panel,  # panels that nothing overlaps
+        rounds * busy * each * chunks * panel,
+        gathers,
+        gathers if chunks > 1 else 0.0,  # rows of a chunk are less even
+        rounds * each * float(structure.lengths.max(initial=0)) * 1e-3,
+        structure.lengths.size * n * 1e-6,
+    )
+
+
+def _direct_terms(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> tuple[float, ...]:
+    tiles, rows = -(-n // launch.tile_n), structure.lengths.size
+    warps = rows * tiles * launch.split
+    resident = device.multiprocessors * 32
+    runs = 32.0 * launch.split
+    longest = math.ceil(float(structure.lengths.max(initial=0)) / runs)
+    mean = structure.nnz / max(1, rows) / launch.split
+    parallel = 512 // (launch.tile_n * structure.item)
+    return (
+        1.0,
+        float(longest) * launch.tile_n / 32,
+        math.ceil(warps / resident) * (1.0 + mean / 32),
+        warps / resident,
+        warps / resident * mean / parallel / 8,
+        structure.nnz * tiles * launch.tile_n * 1e-6,
+        structure.nnz * tiles * 1e-6,
+        structure.lengths.size * n * 1e-6,
+    )
+
+
+def predict_us(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> float:
+    """Microseconds that a product should take with a launch."""
+    panel = launch.form == "panel"
+    terms = (_panel_terms if panel else _direct_terms)(structure, launch, n, device)
+    return float(np.dot(terms, _PANEL_COSTS if panel else _DIRECT_COSTS))
