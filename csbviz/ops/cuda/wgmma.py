@@ -17,6 +17,7 @@ from csbviz.ops.cuda.wgmma_plan import (
     TUNABLES,
     Shape,
     block_threads,
+    candidates,
     choose_shape,
     halves,
     is_live,
@@ -210,6 +211,12 @@ def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
+def _candidates(A: CSBMatrix, op: str, n: int) -> list[dict[str, int]]:
+    """Settings worth trying for a product."""
+    rows, inner = A.shape[::-1] if is_transposed(op) else A.shape
+    return [shape._asdict() for shape in candidates(rows, inner, n, current_device().multiprocessors)]
+
+
 def _register(name: str, title: str, dtypes: tuple[str, ...], precision: str | None, summary: str) -> None:
     register(
         Kernel(
@@ -227,6 +234,7 @@ def _register(name: str, title: str, dtypes: tuple[str, ...], precision: str | N
             exact_capability=True,
             requires=unavailable,
             accepts=functools.partial(accepts, precision=precision),
+            candidates=_candidates,
         )
     )
 
