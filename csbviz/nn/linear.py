@@ -49,9 +49,9 @@ class CSBLinear(torch.nn.Module):
     ----------
     values : torch.nn.Parameter
         (nnz,): the stored values. The kernels read this memory, so a step of an optimizer is seen by the next
-        product; what is stored where never changes, so plans are kept. As long as it requires a gradient, a
-        GPU multiplies by CUDA cores: tensor cores have to know the range of the values, so freeze the layer
-        by ``values.requires_grad_(False)`` for inference.
+        product; what is stored where never changes, so plans are kept. Kernels that must know the range of
+        the values beforehand are left out while it requires a gradient: freeze the layer for inference by
+        ``layer.requires_grad_(False)``.
     bias : torch.nn.Parameter or None
     matrix : CSBMatrix
         The weights as they are now, sharing the parameter's memory.
