@@ -32,7 +32,7 @@ PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
-MOST_VARIANTS = 28
+MOST_VARIANTS = 32
 """Most settings of a kernel that a sweep tries for a product; of more candidates a sample."""
 
 
@@ -183,9 +183,9 @@ class _Run:
                 self._say("record", {"layer": self._index} | record)
 
     def sweep(self, A, dense) -> None:
-        """Every variant of every CSB kernel for float32 values; a variant that repeats counts once."""
+        """The candidates of every CSB kernel for float32 values; a variant that repeats counts once."""
         from benchmarks.gpu_case import Case
-        from csbviz.bench.autotune import variants
+        from csbviz.ops.choice_candidates import choice_candidates
 
         for place, n in enumerate(self._columns):
             for op in SPMM_OPS if self._settings.both else (SPMM_OPS[(self._index + place) % 2],):
@@ -194,7 +194,9 @@ class _Run:
                     if kernel.format != "csb" or kernel.name.startswith("csb_cuda"):
                         continue
                     self._say("kernel", kernel.name)
-                    settings = _some(list(variants(kernel, A, op, n)), kernel, self._index)
+                    settings = _some(
+                        [{}, *choice_candidates(kernel.name, A, op, n)], kernel.name, self._index
+                    )
                     for params in settings:
                         record = case.measure(
                             kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
@@ -203,13 +205,12 @@ class _Run:
                             self._say("record", {"layer": self._index, "asked": params} | record)
 
 
-def _some(settings: list[dict], kernel, seed: int) -> list[dict]:
+def _some(settings: list[dict], name: str, seed: int) -> list[dict]:
     """The settings that a sweep tries: the kernel's own choice, and all others or a sample of many."""
     own, others = settings[:1], settings[1:]
-    if kernel.candidates is None and len(others) > MOST_VARIANTS:
-        return own
-    if len(others) > MOST_VARIANTS:
-        chosen = np.random.default_rng(seed).choice(len(others), MOST_VARIANTS, replace=False)
+    most = 10 if name.startswith("csb_mma") else MOST_VARIANTS  # seldom the fastest where wgmma runs
+    if len(others) > most:
+        chosen = np.random.default_rng(seed).choice(len(others), most, replace=False)
         others = [others[number] for number in sorted(chosen)]
     return own + others
 

@@ -8,13 +8,12 @@ shape of the launch and the GPU; the microseconds of each are in `choice_costs`,
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from csbviz.ops.choice_candidates import choice_candidates
 from csbviz.ops.choice_costs import COSTS
 from csbviz.ops.cuda.module import current_device
 from csbviz.ops.registry import get_kernel, is_transposed
@@ -104,6 +103,8 @@ def shape_of(kernel: str, params: dict[str, Any]) -> Shape | None:
         apart, each of which has costs of its own.
     """
     known = {name: params[name] for name in get_kernel(kernel).tunables if name in params}
+    if known.get("form") == "direct":  # warps, not CTAs, share a row
+        return Shape(max(1, known["warps"] // known["split"]), known["tile_n"], 1, _config(known))
     split = known.pop("split", None) or known.pop("splits", None) or 1
     if "tile" in known:
         # What follows the columns, as in "64x128/32", belongs to the configuration only.
@@ -112,7 +113,11 @@ def shape_of(kernel: str, params: dict[str, Any]) -> Shape | None:
         tile_m, tile_n = known["tile_m"], known["tile_n"]
     else:
         return None
-    return Shape(tile_m, tile_n, split, " ".join(f"{name}={value}" for name, value in known.items()))
+    return Shape(tile_m, tile_n, split, _config(known))
+
+
+def _config(known: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in known.items())
 
 
 def terms(
@@ -192,21 +197,9 @@ def rank(A: CSBMatrix, op: str, n: int, names: Iterable[str]) -> tuple[str, dict
     for name in names:
         if name not in COSTS:
             continue
-        for params in candidates(name, A, op, n):
+        for params in choice_candidates(name, A, op, n):
             shape = shape_of(name, params)
             time = None if shape is None else predict_us(name, shape, structure, n, multiprocessors)
             if time is not None and (best is None or time < best[2]):
                 best = name, params, time
     return best
-
-
-def candidates(name: str, A: CSBMatrix, op: str, n: int) -> Iterable[dict[str, Any]]:
-    """The settings among which the model chooses: those that the kernel thinks worth trying."""
-    kernel = get_kernel(name)
-    return kernel.candidates(A, op, n) if kernel.candidates is not None else _combinations(name)
-
-
-@functools.cache
-def _combinations(name: str) -> tuple[dict[str, Any], ...]:
-    tunables = get_kernel(name).tunables
-    return tuple(dict(zip(tunables, values, strict=True)) for values in itertools.product(*tunables.values()))

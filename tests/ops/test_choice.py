@@ -45,7 +45,6 @@ def families(monkeypatch):
                 summary="For a test.",
                 requires=lambda: options.get("requires"),
                 accepts=lambda A, op, n: reasons[name],
-                candidates=options.get("candidates"),
                 tunables={"tile_m": (64,), "tile_n": (64, 128), "split": (1, 2), "cluster": (1,)},
             )
 
@@ -53,6 +52,8 @@ def families(monkeypatch):
         kept = {name: registry._KERNELS[name] for name in choice.AUTOMATIC}
         monkeypatch.setattr(registry, "_KERNELS", kept | {name: entry(name) for name in reasons})
         choice._families.cache_clear()
+        offered = options.get("candidates", lambda name, A, op, n: ())
+        monkeypatch.setattr(choice_model, "choice_candidates", offered)
 
     monkeypatch.setattr(choice_model, "COSTS", {})
     limits = DeviceLimits(0, 132, 232448, (9, 0))
@@ -120,7 +121,7 @@ def costs(launch=0.0, **by_term):
 
 
 def test_the_model_takes_the_least_predicted_time(families, monkeypatch):
-    def candidates(A, op, n):
+    def candidates(name, A, op, n):
         return [
             {"tile_m": 64, "tile_n": tile, "split": split, "cluster": 1}
             for tile in (64, 128)
@@ -184,7 +185,7 @@ def test_an_empty_matrix_has_terms_too():
 
 
 def test_a_choice_takes_less_than_a_millisecond(families, monkeypatch):
-    def candidates(A, op, n):
+    def candidates(name, A, op, n):
         return [
             {"tile_m": m, "tile_n": tile, "split": split, "cluster": 1}
             for m in (64, 128)
