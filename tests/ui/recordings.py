@@ -88,9 +88,9 @@ def balance_recording(path: Path) -> None:
             "multiprocessor": [0, 1, 2, 3],
             "item": [0, 1, 2, 3],
             "tile": [0, 0, 0, 0],
-            "nonzeros": [100, 100, 100, 500],
+            "item_nonzeros": [100, 100, 100, 500],
             "start_ns": [0, 0, 0, 0],
-            "end_ns": ends,
+            "duration_ns": ends,
         }
 
     found = {
