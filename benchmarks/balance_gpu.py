@@ -41,15 +41,14 @@ LAYERS = (
     "body_encoder_layer_0_ffn_conv1",
     "body_encoder_layer_0_ffn_conv2",
 )
-SPARSITIES = ("0.8", "0.9", "0.98")
+SPARSITIES = ("0.9", "0.8", "0.98")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
 HEIGHTS = (8, 32, 64)
 """Rows of an item that are tried."""
 
-BEFORE = "in_order"
-SHOWN_WITH_TICKETS = ("swizzle", "equal_nnz")
-"""Strategies whose recordings show tickets too; all would be too much for a file."""
+WITH_TICKETS = ("swizzle", "equal_nnz", "split_k")
+"""Strategies that persistent CTAs execute too: whole units, equal parts, and parts that are not."""
 
 RECORDED = ("body_encoder_layer_0_ffn_conv1", "0.9", 512)
 
@@ -58,7 +57,9 @@ def variants() -> list[tuple[str, str]]:
     """Strategy and execution of everything that is measured."""
     found = []
     for name in STRATEGIES:
-        found += [(name, "shares")] if name == "stream_k" else [(name, "grid"), (name, "ticket")]
+        found.append((name, "shares" if name == "stream_k" else "grid"))
+        if name in WITH_TICKETS:
+            found.append((name, "ticket"))
     return found
 
 
@@ -165,8 +166,8 @@ def measure_all(args) -> dict:
     start, device = time.perf_counter(), device_info()
     header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device}
     header |= {"heights": HEIGHTS, "block_shape": BLOCK_SHAPE, "records": []}
-    for layer in LAYERS:
-        for sparsity in args.sparsity:
+    for sparsity in args.sparsity:
+        for layer in LAYERS:
             for kind in SETS:
                 path = find(args.dlmc, kind, layer, sparsity)
                 if path is None:
@@ -196,8 +197,6 @@ def record_all(args, folder: Path) -> None:
         A, dense64 = load(find(args.dlmc, kind, layer, sparsity))
         case, runs = Case(A, dense64, args.op, n), []
         for strategy, execution in variants():
-            if execution == "ticket" and strategy not in SHOWN_WITH_TICKETS:
-                continue
             found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
             if found["status"] != "ok":
                 print(kind, strategy, execution, found, flush=True)
