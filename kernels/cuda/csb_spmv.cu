@@ -184,6 +184,7 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
     __shared__ unsigned long long arrived;
     if constexpr (MODE == CLUSTER) {
         if (tid == 0) expect_sums(&arrived, int(sizeof(S)) << s.log_rows);
+        __syncwarp();  // the barrier wants whole warps
         asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
     }
 #endif

@@ -33,7 +33,8 @@ class _Costs(NamedTuple):
     A launch that reads, multiplies and writes next to nothing takes 2.6 µs, whatever the layout.
     """
 
-    cta: float = 0.05  # another CTA of a multiprocessor
+    cta: float = 0.03  # another CTA of a multiprocessor
+    threads: float = 0.06  # 256 threads that begin and end
     slot: float = 0.1  # a slot of 256 threads
     round: float = 0.9  # another trip to memory
     entry: float = 8e-5  # an entry through one multiprocessor's path to the L2 cache
@@ -142,7 +143,8 @@ def _predict_us(layout: SpmvLayout, rounds: int, counts, multiprocessors: int, c
     entries = int(counts.sum(axis=1).max(initial=0))
     row_lanes = min(32, max(1, layout.threads // layout.rows))
     each = -(-len(counts) // multiprocessors)  # CTAs of a multiprocessor
-    work = c.cta + c.slot * layout.slots * rounds * layout.threads / 256 + c.entry * entries
+    passes = layout.slots * rounds
+    work = c.cta + (c.threads + c.slot * passes) * layout.threads / 256 + c.entry * entries
     adding = c.add * entries / (layout.rows * row_lanes)
     extra = c.plan * 8 * len(counts) * rounds * layout.round_runs / max(int(counts.sum()), 1)
     if layout.rows > layout.threads or (layout.shares > 1 and not clusters):
