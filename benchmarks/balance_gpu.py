@@ -30,17 +30,22 @@ from csbviz.bench.verify import ERROR_BOUNDS
 from csbviz.formats import CSBMatrix, load_matrix
 from csbviz.ops.registry import Prepared
 
-SETS = {
-    "even": "transformer/magnitude_pruning",
-    "uneven": "transformer/variational_dropout",
-}
-"""The two kinds of layers: magnitude pruning leaves block rows alike, variational dropout does not."""
-
-LAYERS = (
-    "body_decoder_layer_1_self_attention_multihead_attention_q",
+_LAYERS = (
     "body_encoder_layer_0_ffn_conv1",
     "body_encoder_layer_0_ffn_conv2",
+    "body_decoder_layer_1_self_attention_multihead_attention_q",
 )
+SETS = {
+    "few": (
+        "rn50/magnitude_pruning",
+        ("bottleneck_2_block_group3_2_1", "bottleneck_1_block_group2_1_1"),
+    ),
+    "uneven": ("transformer/variational_dropout", _LAYERS),
+    "even": ("transformer/magnitude_pruning", _LAYERS),
+}
+"""Kinds of layers, where they lie, and beginnings of their names: magnitude pruning leaves block rows alike,
+variational dropout does not, and some convolutions have two or four block rows only."""
+
 SPARSITIES = ("0.9", "0.8", "0.98")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
@@ -158,7 +163,7 @@ def load(path: Path):
 
 def find(folder: Path, kind: str, layer: str, sparsity: str) -> Path | None:
     """The file of a layer, or None."""
-    return next((folder / SETS[kind] / sparsity).glob(f"{layer}*.smtx*"), None)
+    return next((folder / SETS[kind][0] / sparsity).glob(f"{layer}*.smtx*"), None)
 
 
 def measure_all(args) -> dict:
@@ -167,8 +172,8 @@ def measure_all(args) -> dict:
     header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device}
     header |= {"heights": HEIGHTS, "block_shape": BLOCK_SHAPE, "records": []}
     for sparsity in args.sparsity:
-        for layer in LAYERS:
-            for kind in SETS:
+        for kind, (_, layers) in SETS.items():
+            for layer in layers:
                 path = find(args.dlmc, kind, layer, sparsity)
                 if path is None:
                     continue
@@ -193,7 +198,7 @@ def record_all(args, folder: Path) -> None:
     """Write a recording for the app: every strategy on one even and one uneven layer."""
     device = device_info()
     layer, sparsity, n = RECORDED
-    for kind in SETS:
+    for kind in ("even", "uneven"):
         A, dense64 = load(find(args.dlmc, kind, layer, sparsity))
         case, runs = Case(A, dense64, args.op, n), []
         for strategy, execution in variants():
@@ -202,7 +207,7 @@ def record_all(args, folder: Path) -> None:
                 print(kind, strategy, execution, found, flush=True)
                 continue
             runs.append(record_run(case, strategy, execution, found, device["multiprocessors"]))
-        model, method = SETS[kind].split("/")
+        model, method = SETS[kind][0].split("/")
         matrix = {"set": model, "method": method.replace("_", " "), "sparsity": sparsity, "name": layer}
         matrix |= {"shape": list(A.shape), "nnz": A.nnz, "block_shape": list(BLOCK_SHAPE)}
         data = {

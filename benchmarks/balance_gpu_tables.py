@@ -17,7 +17,11 @@ DOCUMENT = ROOT / "docs" / "balance.md"
 BEGIN, END = "<!-- balance on the GPU: begin -->", "<!-- balance on the GPU: end -->"
 BEFORE = ("in_order", "grid")
 WHOLE = "64"  # height of an item that is a whole block row
-KINDS = {"even": "magnitude pruning (even)", "uneven": "variational dropout (uneven)"}
+KINDS = {
+    "even": "Transformer, magnitude pruning: even",
+    "uneven": "Transformer, variational dropout: uneven",
+    "few": "ResNet-50, magnitude pruning: two or four block rows",
+}
 
 
 def geomean(values) -> float:
@@ -81,6 +85,8 @@ def tables(data: dict) -> str:
     parts = []
     for kind, title in KINDS.items():
         keys = [key for key in cases(data) if key[0] == kind]
+        if not keys:
+            continue
         targets = ", ".join(sorted({key[2] for key in keys}))
         parts.append(f"#### {title}\n\n{time_table(data, kind)}")
         parts.append(f"{len(keys)} products at sparsity {targets}.")
