@@ -97,8 +97,8 @@ def _csb_layer(case: LayerCase) -> Layer:
         return matrix.nbytes + sum(max(0, plan.bytes - matrix.nbytes) for plan in plans)
 
     def params() -> dict:
-        kernels = {key[1]: key[0] for key in layer.matrix.cache.get("plans", {})}
-        return {"layout": case.layout} | kernels
+        plans = layer.matrix.cache.get("plans", {}).items()
+        return {"layout": case.layout} | {key[1]: plan.params.get("kernel", key[0]) for key, plan in plans}
 
     return Layer(layer, A.coordinates(), stored_bytes, params)
 
