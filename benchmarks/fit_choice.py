@@ -15,6 +15,7 @@ import os
 import zlib
 from collections import defaultdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
@@ -22,14 +23,18 @@ from scipy.optimize import nnls
 from benchmarks import gpu_data
 from benchmarks.gpu_sets import collection, held_out
 from benchmarks.gpu_tables import HELD_OUT, geomean
-from csbviz.ops.choice_model import TERMS, Structure, shape_of, terms
+from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms, variant_of
+from csbviz.ops.cuda.module import DeviceLimits
 
 FOLDS = 5
 RESIDENT = (1, 2, 3, 4, 6, 8)
 """CTAs that a multiprocessor may run at once: the number that explains the times best is taken."""
 
-FEWEST = 2 * len(TERMS)
-"""Measurements that a tile needs to be fitted at all."""
+FEWEST = 24
+"""Measurements that a group of launches needs to be fitted at all."""
+
+DOUBT = 6
+"""Measurements of a configuration by which its factor leaves half the way from 1."""
 
 TARGET = Path(__file__).resolve().parent.parent / "csbviz" / "ops" / "choice_costs.py"
 
@@ -49,13 +54,41 @@ def structures(folder: Path, needed: set) -> dict[tuple, dict[bool, Structure]]:
     return found
 
 
+class Point(NamedTuple):
+    """A verified variant of a sweep with its time in microseconds."""
+
+    kernel: str
+    variant: Variant
+    structure: Structure
+    n: int
+    time: float
+
+
+class Costs(NamedTuple):
+    """What a fit gives: see `csbviz.ops.choice_costs`."""
+
+    costs: dict[str, dict[str, tuple]]
+    factors: dict[str, dict[str, float]]
+
+    def predict(self, point: Point, device: DeviceLimits) -> float | None:
+        """Microseconds that the model expects; None for launches that were not fitted."""
+        known = self.costs.get(point.kernel, {}).get(point.variant.group)
+        if known is None:
+            return None
+        counted = terms(point.structure, point.variant, point.n, device, known[0])
+        factor = self.factors.get(point.kernel, {}).get(point.variant.config, 1.0)
+        return float(np.dot(known[1:], counted)) * factor
+
+
 class Measured:
     """The verified variants of a sweep.
 
     Attributes
     ----------
     cases : dict
-        (matrix, op, n) → list of (kernel, Shape, microseconds, structure).
+        (matrix, op, n) → list of `Point`.
+    limits : DeviceLimits
+        Of the device that was measured.
     """
 
     def __init__(self, files: list[Path], folder: Path, classes: tuple[str, ...]):
@@ -64,77 +97,89 @@ class Measured:
             data = gpu_data.read(file)
             self.device, self.when = data["device"], data["when"]
             records += data["records"]
+        self.limits = limits_of(self.device)
         keys = ("matrix", "model", "method", "target")
         matrices = structures(folder, {tuple(record[name] for name in keys) for record in records})
         best: dict[tuple, dict] = defaultdict(dict)
         for record in records:
             if record["status"] != "ok" or not record["nnz"] or record["precision"] not in classes:
                 continue
-            shape = shape_of(record["kernel"], record["params"])
-            if shape is None:
+            variant = variant_of(record["kernel"], record["params"])
+            if variant is None:
                 continue
             matrix = tuple(record[name] for name in keys)
-            case = matrix, record["op"], record["n"]
-            variant = record["kernel"], shape
-            least = min(record["median_us"], best[case].get(variant, (np.inf,))[0])
-            best[case][variant] = least, matrices[matrix][record["op"].startswith("A.T")]
-        self.cases = {
-            case: [(kernel, shape, time, structure) for (kernel, shape), (time, structure) in found.items()]
-            for case, found in best.items()
-        }
+            structure = matrices[matrix][record["op"].startswith("A.T")]
+            point = Point(record["kernel"], variant, structure, record["n"], record["median_us"])
+            case, key = (matrix, record["op"], record["n"]), (point.kernel, str(variant))
+            if key not in best[case] or point.time < best[case][key].time:
+                best[case][key] = point
+        self.cases = {case: list(found.values()) for case, found in best.items()}
 
     def chosen(self, held: bool) -> list[tuple]:
         """Cases of the held-out set, or of the collection."""
         return [case for case in self.cases if (case[0][1] == HELD_OUT) == held]
 
 
-def fit(measured: Measured, cases: list[tuple]) -> dict[str, dict[str, tuple]]:
-    """The costs that explain the times of these cases, by kernel and tile."""
-    multiprocessors = measured.device["multiprocessors"]
-    rows = defaultdict(list)
+def limits_of(device: dict) -> DeviceLimits:
+    """What the model asks of the device of a run."""
+    shared = device.get("shared_per_multiprocessor", 233472)  # of an H100
+    return DeviceLimits(
+        0, device["multiprocessors"], shared - 1024, tuple(device["capability"]), device["l2_bytes"], shared
+    )
+
+
+def fit(measured: Measured, cases: list[tuple]) -> Costs:
+    """The costs that explain the times of these cases."""
+    groups = defaultdict(list)
     for case in cases:
-        for kernel, shape, time, structure in measured.cases[case]:
-            rows[kernel, shape.config].append((structure, shape, case[2], time))
-    costs: dict[str, dict[str, tuple]] = defaultdict(dict)
-    for (kernel, config), found in sorted(rows.items()):
-        if len(found) >= FEWEST:
-            costs[kernel][config] = _fit_one(found, multiprocessors)
-    return costs
+        for point in measured.cases[case]:
+            groups[point.kernel, point.variant.group].append(point)
+    found = Costs(defaultdict(dict), defaultdict(dict))
+    for (kernel, group), points in sorted(groups.items()):
+        if len(points) < FEWEST:
+            continue
+        found.costs[kernel][group] = _fit_group(points, measured.limits)
+        if points[0].variant.form != "blocks":  # whose groups are configurations
+            _fit_factors(found, points, measured.limits)
+    return found
 
 
-def _fit_one(found: list[tuple], multiprocessors: int) -> tuple:
-    """CTAs at once and the costs of one tile: least squares of the relative error, no cost below zero."""
-    times = np.array([time for *_, time in found])
-    best = None
-    for resident in RESIDENT:
-        counted = np.array([terms(s, shape, n, multiprocessors, resident) for s, shape, n, _ in found])
+def _fit_group(points: list[Point], limits: DeviceLimits) -> tuple:
+    """CTAs at once and the costs of a group: least squares of the relative error, no cost below zero."""
+    times, form, best = np.array([point.time for point in points]), points[0].variant.form, None
+    count = TERMS[form]
+    for resident in RESIDENT if form == "blocks" else (1,):
+        counted = np.array([terms(p.structure, p.variant, p.n, limits, resident) for p in points])
         scale = counted.max(axis=0)
         scale[scale == 0] = 1.0
         # A weak pull towards zero keeps terms out that the data cannot tell apart.
-        system = np.vstack((counted / scale / times[:, None], 1e-3 * np.eye(len(TERMS))))
-        costs, residual = nnls(system, np.concatenate((np.ones(len(times)), np.zeros(len(TERMS)))))
+        system = np.vstack((counted / scale / times[:, None], 1e-3 * np.eye(count)))
+        costs, residual = nnls(system, np.concatenate((np.ones(len(times)), np.zeros(count))))
         if best is None or residual < best[0]:
             best = residual, resident, costs / scale
     _, resident, costs = best
     return resident, *(float(f"{cost:.4g}") for cost in costs)
 
 
-def losses(measured: Measured, cases: list[tuple], costs: dict) -> tuple[list[float], list[float]]:
+def _fit_factors(found: Costs, points: list[Point], limits: DeviceLimits) -> None:
+    """What the times of each configuration are of their group's prediction, the less trusted the fewer."""
+    logs = defaultdict(list)
+    for point in points:
+        logs[point.variant.config].append(np.log(point.time / found.predict(point, limits)))
+    for config, values in logs.items():
+        factor = float(np.exp(np.sum(values) / (len(values) + DOUBT)))
+        found.factors[points[0].kernel][config] = float(f"{factor:.4g}")
+
+
+def losses(measured: Measured, cases: list[tuple], costs: Costs) -> tuple[list[float], list[float]]:
     """For each case the time of the chosen variant over the least; and predicted over measured, for all."""
-    multiprocessors = measured.device["multiprocessors"]
     lost, off = [], []
     for case in cases:
-        found = []
-        for kernel, shape, time, structure in measured.cases[case]:
-            known = costs.get(kernel, {}).get(shape.config)
-            if known is not None:
-                counted = terms(structure, shape, case[2], multiprocessors, known[0])
-                predicted = float(np.dot(known[1:], counted))
-                found.append((predicted, time))
-                off.append(predicted / time)
+        predicted = [(costs.predict(point, measured.limits), point.time) for point in measured.cases[case]]
+        found = [pair for pair in predicted if pair[0] is not None]
+        off += [guess / time for guess, time in found]
         if found:
-            least = min(time for *_, time, _ in measured.cases[case])
-            lost.append(min(found)[1] / least)
+            lost.append(min(found)[1] / min(time for _, time in predicted))
     return lost, off
 
 
@@ -152,22 +197,22 @@ def describe(name: str, lost: list[float], off: list[float]) -> dict:
 
 
 def single_losses(measured: Measured, cases: list[tuple]) -> list[dict]:
-    """What taking one variant always, or the best of one kernel, would lose."""
-    kernels = sorted({kernel for found in measured.cases.values() for kernel, *_ in found})
+    """What the best variant of one kernel alone would lose."""
+    kernels = sorted({point.kernel for found in measured.cases.values() for point in found})
     rows = []
     for name in kernels:
         lost = []
         for case in cases:
-            mine = [time for kernel, _, time, _ in measured.cases[case] if kernel == name]
+            mine = [point.time for point in measured.cases[case] if point.kernel == name]
             if mine:
-                lost.append(min(mine) / min(time for *_, time, _ in measured.cases[case]))
-        rows.append(
-            {"set": f"the best variant of {name} alone", "cases": len(lost), "mean": round(geomean(lost), 4)}
-        )
+                lost.append(min(mine) / min(point.time for point in measured.cases[case]))
+        if lost:
+            row = {"set": f"held-out set, the best variant of `{name}` alone", "cases": len(lost)}
+            rows.append(row | {"mean": round(geomean(lost), 4)})
     return rows
 
 
-def evaluate(measured: Measured) -> tuple[dict, list[dict]]:
+def evaluate(measured: Measured) -> tuple[Costs, list[dict]]:
     """Costs fitted to the whole collection, and what the choice loses."""
     fitted, held = measured.chosen(False), measured.chosen(True)
     costs = fit(measured, fitted)
@@ -186,24 +231,34 @@ def evaluate(measured: Measured) -> tuple[dict, list[dict]]:
     return costs, rows + single_losses(measured, held)
 
 
-def write_costs(costs: dict, fitted_on: str) -> None:
+def write_costs(found: Costs, fitted_on: str) -> None:
     """Put the costs of all classes into the module that the choice reads."""
-    lines = TARGET.read_text(encoding="utf-8").split("FITTED_ON = ")[0]
-    body = [f'{lines}FITTED_ON = "{fitted_on}"', '"""Device and date of the measurements."""', ""]
-    body.append("# fmt: off")
-    body.append("COSTS: dict[str, dict[str, tuple[float, ...]]] = {")
-    for kernel, tiles in sorted(costs.items()):
-        body.append(f'    "{kernel}": {{')
-        for config, values in sorted(tiles.items()):
-            numbers = ", ".join(f"{value:g}" for value in values)
-            body.append(f'        "{config}":\n            ({numbers}),')
-        body.append("    },")
-    body += ["}", "# fmt: on"]
-    body.append(
-        '"""Kernel → tile → CTAs that a multiprocessor runs at once, then the cost of each of '
-        '`choice_model.TERMS`."""'
-    )
-    TARGET.write_text("\n".join(body) + "\n", encoding="utf-8")
+    head = TARGET.read_text(encoding="utf-8").split("FITTED_ON = ")[0]
+    lines = [
+        f'{head}FITTED_ON = "{fitted_on}"',
+        '"""Device and date of the measurements."""',
+        "",
+        "# fmt: off",
+    ]
+    lines.append("COSTS: dict[str, dict[str, tuple[float, ...]]] = {")
+    for kernel, groups in sorted(found.costs.items()):
+        lines.append(f'    "{kernel}": {{')
+        for group, values in sorted(groups.items()):
+            lines.append(f'        "{group}": (')
+            numbers = [f"{value:g}," for value in values]
+            lines += [f"            {' '.join(numbers[at : at + 10])}" for at in range(0, len(numbers), 10)]
+            lines.append("        ),")
+        lines.append("    },")
+    lines.append("}")
+    what = "Kernel → group of launches → CTAs that a multiprocessor runs at once, then the cost of each term."
+    lines += [f'"""{what}"""', "", "FACTORS: dict[str, dict[str, float]] = {"]
+    for kernel, factors in sorted(found.factors.items()):
+        lines.append(f'    "{kernel}": {{')
+        for config, factor in sorted(factors.items()):
+            lines.append(f'        "{config}":\n            {factor:g},')
+        lines.append("    },")
+    lines += ["}", '"""Kernel → configuration → factor on its group\'s prediction."""', "# fmt: on"]
+    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -214,11 +269,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the losses go")
     parser.add_argument("--write", action="store_true", help="write csbviz/ops/choice_costs.py")
     args = parser.parse_args()
-    costs, rows = {}, {}
+    costs, rows = Costs({}, {}), {}
     for name, classes in (("fp32", ("fp32",)), ("tf32", ("tf32", "fp32"))):
         measured = Measured(args.sweeps, args.dlmc, classes)
         found, rows[name] = evaluate(measured)
-        costs |= found
+        costs.costs.update(found.costs)
+        costs.factors.update(found.factors)
         for row in rows[name]:
             print(name, row)
     if args.json:

@@ -8,19 +8,27 @@ import numpy as np
 import pytest
 
 from benchmarks import fit_choice, gpu_sets
-from csbviz.ops.choice_model import TERMS, Shape, Structure, terms
+from benchmarks.fit_choice import Costs, Point
+from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms
+from csbviz.ops.cuda.module import DeviceLimits
 
-SMS = 132
+H100 = DeviceLimits(0, 132, 232448, (9, 0), 50 << 20, 233472, 2048)
 TRUE = {
-    "64x64": (2, {"launch": 4.0, "steps of a round": 0.3, "elements of B": 2.0}),
-    "128x128": (1, {"launch": 5.0, "steps of a round": 0.8, "elements of C": 1.0, "split": 1.5}),
+    "64": (2, {0: 4.0, 2: 0.3, 6: 2.0}),
+    "128": (1, {0: 5.0, 2: 0.8, 7: 1.0, 11: 1.5}),
 }
+"""Tile → CTAs at once, and the cost of some terms."""
 
 
-def true_time(structure, shape, n):
-    resident, costs = TRUE[shape.config]
-    counted = dict(zip(TERMS, terms(structure, shape, n, SMS, resident), strict=True))
-    return sum(cost * counted[name] for name, cost in costs.items())
+def launch(side, split):
+    settings = {"tile_m": int(side), "tile_n": int(side), "split": split, "clustered": False}
+    return Variant("blocks", side, side, settings)
+
+
+def true_time(structure, variant, n):
+    resident, costs = TRUE[variant.group]
+    counted = terms(structure, variant, n, H100, resident)
+    return sum(cost * counted[place] for place, cost in costs.items())
 
 
 @pytest.fixture
@@ -31,41 +39,55 @@ def measured():
         rows, inner = (int(2 ** generator.uniform(6, 12)) for _ in range(2))
         structure = Structure(rows, inner, generator.binomial(inner, generator.uniform(0.02, 0.3), rows))
         n = int(generator.choice([64, 128, 512, 2048]))
-        found = []
-        for config in TRUE:
-            side = int(config.split("x")[0])
-            for split in (1, 2, 4):
-                shape = Shape(side, side, split, config)
-                found.append(("csb_wgmma", shape, true_time(structure, shape, n), structure))
-        cases[(f"layer {number}", "", "", ""), "A@B", n] = found
-    return types.SimpleNamespace(cases=cases, device={"multiprocessors": SMS})
+        cases[(f"layer {number}", "", "", ""), "A@B", n] = [
+            Point("csb_wgmma", variant, structure, n, true_time(structure, variant, n))
+            for variant in (launch(side, split) for side in TRUE for split in (1, 2, 4))
+        ]
+    return types.SimpleNamespace(cases=cases, limits=H100)
 
 
 def test_costs_that_made_the_times_are_found_again(measured):
     cases = list(measured.cases)
     costs = fit_choice.fit(measured, cases[:40])
-    assert set(costs) == {"csb_wgmma"}
+    assert set(costs.costs) == {"csb_wgmma"}
     lost, off = fit_choice.losses(measured, cases[40:], costs)
     np.testing.assert_allclose(off, 1.0, rtol=0.02)
     assert max(lost) < 1.02
 
 
-def test_a_tile_with_few_measurements_is_not_fitted(measured):
-    assert fit_choice.fit(measured, list(measured.cases)[:4]) == {}
+def test_a_group_with_few_measurements_is_not_fitted(measured):
+    assert fit_choice.fit(measured, list(measured.cases)[:4]).costs == {}
 
 
 def test_losses_are_the_chosen_time_over_the_least():
     structure = Structure(64, 64, np.full(64, 8))
-    shapes = [Shape(64, 64, 1, "right"), Shape(64, 64, 1, "dear"), Shape(64, 64, 1, "unknown")]
-    found = [("k", shape, time, structure) for shape, time in zip(shapes, (6.0, 5.0, 4.0), strict=True)]
-    measured = types.SimpleNamespace(
-        cases={"case": found, ("a", "A@B", 8): found}, device={"multiprocessors": 1}
-    )
-    one = (1, 5.0, *[0.0] * (len(TERMS) - 1))
-    two = (1, 9.0, *[0.0] * (len(TERMS) - 1))
-    lost, off = fit_choice.losses(measured, [("a", "A@B", 8)], {"k": {"right": one, "dear": two}})
+    found = [
+        Point("k", Variant("blocks", name, name, launch("64", 1).settings), structure, 8, time)
+        for name, time in (("right", 6.0), ("dear", 5.0), ("unknown", 4.0))
+    ]
+    measured = types.SimpleNamespace(cases={"case": found}, limits=H100)
+    rest = [0.0] * (TERMS["blocks"] - 1)
+    costs = Costs({"k": {"right": (1, 5.0, *rest), "dear": (1, 9.0, *rest)}}, {})
+    lost, off = fit_choice.losses(measured, ["case"], costs)
     assert lost == [1.5]
     assert off == pytest.approx([5 / 6, 9 / 5])
+
+
+def test_a_configuration_gets_a_factor_the_less_trusted_the_fewer():
+    generator = np.random.default_rng(2)
+    points = []
+    for config, factor, count in (("plain", 1.0, 200), ("slow", 1.5, 100), ("rare", 1.5, 1)):
+        for _ in range(count):
+            structure = Structure(512, 512, generator.integers(5, 60, 512))
+            settings = {"tile_n": 64, "split": int(generator.choice([1, 2, 4])), "warps": 8}
+            variant = Variant("direct", "direct 64", config, settings)
+            n = int(generator.choice([128, 512, 2048]))
+            counted = terms(structure, variant, n, H100, 1)
+            points.append(Point("csb_rows", variant, structure, n, factor * (2.0 + counted[5])))
+    measured = types.SimpleNamespace(cases={"case": points}, limits=H100)
+    factors = fit_choice.fit(measured, ["case"]).factors["csb_rows"]
+    assert factors["slow"] / factors["plain"] == pytest.approx(1.5, rel=0.1)
+    assert abs(factors["rare"] - 1.0) < 0.1
 
 
 def test_the_costs_are_written_as_a_module(measured, tmp_path, monkeypatch):
@@ -78,7 +100,8 @@ def test_the_costs_are_written_as_a_module(measured, tmp_path, monkeypatch):
     space = {}
     exec(target.read_text(encoding="utf-8"), space)
     assert space["FITTED_ON"] == "a GPU, today"
-    assert {k: dict(v) for k, v in space["COSTS"].items()} == {k: dict(v) for k, v in costs.items()}
+    assert space["COSTS"] == {name: dict(groups) for name, groups in costs.costs.items()}
+    assert space["FACTORS"] == {}
 
 
 def test_held_out_matrices_are_the_same_every_time_and_as_sparse_as_they_say():

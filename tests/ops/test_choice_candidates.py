@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 
 from csbviz.formats import CSBMatrix
-from csbviz.ops import choice_candidates, choice_model
+from csbviz.ops import choice_candidates
+from csbviz.ops.choice_terms import variant_of
 from csbviz.ops.cuda import mma, panel_launch, wgmma_plan
 from csbviz.ops.cuda.module import DeviceLimits
 from csbviz.ops.registry import get_kernel
@@ -41,7 +42,7 @@ def test_candidates_are_settings_that_the_kernel_offers(device, name, rows, colu
         assert found or name in ("csb_gather", "csb_rows")
         for params in found:
             assert all(value in tunables[key] for key, value in params.items() if value)
-            assert choice_model.shape_of(name, params) is not None
+            assert variant_of(name, params) is not None
 
 
 @pytest.mark.parametrize("device", [H100, TURING], indirect=True, ids=["sm_90", "sm_75"])

@@ -1,0 +1,244 @@
+"""What the cost model counts of a launch: from the lengths of the rows, the launch's shape and the GPU.
+
+Three forms of launches are counted differently. "blocks": CTAs multiply dense tiles that they decompress
+(csb_wgmma, csb_mma). "panel": CTAs hold a panel of B in shared memory; "direct": warps read B through the L1
+cache (both csb_rows).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from csbviz.ops.registry import get_kernel, is_transposed
+
+if TYPE_CHECKING:
+    from csbviz.formats import CSBMatrix
+    from csbviz.ops.cuda.module import DeviceLimits
+
+__all__ = ["TERMS", "Structure", "Variant", "structure_of", "terms", "variant_of"]
+
+TERMS = {"blocks": 13, "panel": 14, "direct": 19}
+"""Number of terms of each form."""
+
+_STEP = 64
+"""Inner dimension of a step of a CTA that multiplies blocks."""
+
+_CLUSTER_SHARE = {4: 120 / 132, 8: 112 / 132}
+"""Share of the multiprocessors that clusters of so many CTAs can fill: a cluster lies inside one GPC, and on
+an H100 128 CTAs in clusters of 4 or 8 took two rounds where 104 took one."""
+
+_L1_BYTES = (60e3, 120e3, 250e3, 500e3)
+"""Sizes at which the columns of B that a multiprocessor reads again cease to fit its L1 cache, about."""
+
+_THREADS_RESIDENT = 1024
+"""Of the CUDA-core kernels, by their registers."""
+
+
+class Structure:
+    """What the model asks of a matrix in one direction.
+
+    Attributes
+    ----------
+    rows, inner, nnz : int
+        Rows of C, rows of B, entries.
+    longest : int
+        Entries of the longest row.
+    """
+
+    def __init__(self, rows: int, inner: int, lengths: np.ndarray):
+        self.rows, self.inner = rows, inner
+        self.nnz, self.longest = int(lengths.sum()), int(lengths.max(initial=0))
+        self._lengths, self._heaviest = lengths, {}
+
+    def heaviest(self, tile_m: int) -> int:
+        """Entries of the fullest tile of `tile_m` rows."""
+        if tile_m not in self._heaviest:
+            begins = np.arange(0, self.rows, tile_m)
+            sums = np.add.reduceat(self._lengths, begins) if begins.size else np.zeros(1, np.int64)
+            self._heaviest[tile_m] = int(sums.max())
+        return self._heaviest[tile_m]
+
+
+def structure_of(A: CSBMatrix, op: str) -> Structure:
+    """The structure for an operation, kept with the matrix."""
+    transpose = is_transposed(op)
+    key = ("structure", transpose)
+    if key not in A.cache:
+        coordinates = A.coordinates()
+        for turned, view in ((False, A), (True, A.T)):
+            lengths = np.bincount(coordinates[turned], minlength=view.shape[0])
+            A.cache["structure", turned] = Structure(*view.shape, lengths)
+    return A.cache[key]
+
+
+class Variant(NamedTuple):
+    """A launch as the model sees it.
+
+    Attributes
+    ----------
+    form : str
+        A key of `TERMS`.
+    group : str
+        Launches that share their costs.
+    config : str
+        The launch without what the terms count; launches of a configuration share a factor.
+    settings : dict
+        Its parameters; blocks have ``tile_m``, ``tile_n``, ``split`` and ``clustered``.
+    """
+
+    form: str
+    group: str
+    config: str
+    settings: dict[str, Any]
+
+
+def variant_of(kernel: str, params: dict[str, Any]) -> Variant | None:
+    """How the model sees a setting of a kernel, or None for parameters that it does not understand.
+
+    Parameters
+    ----------
+    kernel : str
+        Name in the registry.
+    params : dict
+        Its tunables by name; others are passed over. Needed are ``form``, or ``tile_m`` and ``tile_n``, or
+        ``tile`` as in "64x128"; ``split`` or ``splits`` says how many CTAs share a sum.
+    """
+    known = {name: params[name] for name in get_kernel(kernel).tunables if name in params}
+    if "form" in known:
+        return Variant(known["form"], f"{known['form']} {known['tile_n']}", _words(known), known)
+    if "tile" in known:
+        # What follows the columns, as in "64x128/32", belongs to the configuration only.
+        tile_m, tile_n = (int(side) for side in known["tile"].partition("/")[0].split("x"))
+    elif {"tile_m", "tile_n"} <= set(known):
+        tile_m, tile_n = known["tile_m"], known["tile_n"]
+    else:
+        return None
+    clustered = "cluster" in known
+    split = known.pop("split", None) or known.pop("splits", None) or 1
+    settings = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "clustered": clustered}
+    words = _words(known)
+    return Variant("blocks", words, words, settings)
+
+
+def _words(known: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in known.items())
+
+
+def terms(
+    structure: Structure, variant: Variant, n: int, device: DeviceLimits, resident: int
+) -> tuple[float, ...]:
+    """How often what the model counts occurs in a launch.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of the matrix in this direction.
+    variant : Variant
+        The launch.
+    n : int
+        Columns of B.
+    device : DeviceLimits
+        The GPU.
+    resident : int
+        CTAs that a multiprocessor runs at once; of blocks only, others say it by what they take.
+    """
+    if variant.form == "blocks":
+        return _blocks(structure, variant.settings, n, device, resident)
+    return (_panel if variant.form == "panel" else _direct)(structure, variant.settings, n, device)
+
+
+def _up(number: int, unit: int) -> int:
+    return -(-number // unit)
+
+
+def _blocks(structure: Structure, launch: dict, n: int, device: DeviceLimits, resident: int) -> tuple:
+    rows, inner, split = structure.rows, structure.inner, launch["split"]
+    row_tiles, column_tiles = _up(rows, launch["tile_m"]), _up(n, launch["tile_n"])
+    ctas, places = row_tiles * column_tiles * split, device.multiprocessors
+    if launch["clustered"]:
+        places = int(places * _CLUSTER_SHARE.get(split, 1.0))
+    rounds = _up(ctas, max(1, places * resident))
+    load = ctas / device.multiprocessors
+    steps = _up(_up(inner, _STEP), split)
+    return (
+        1.0,
+        rounds,
+        rounds * steps,
+        rounds * structure.heaviest(launch["tile_m"]) / split * 1e-3,  # decompressed by the last CTA
+        load * structure.nnz / max(1, row_tiles * split) * 1e-3,  # decompressed by all
+        load * steps,
+        inner * n * 1e-6,  # B, split or read
+        rows * n * 1e-6,  # C
+        (split - 1) * rows * n * 1e-6,  # partial sums
+        row_tiles * inner * column_tiles * launch["tile_n"] * 1e-6,  # B, read by all tiles
+        column_tiles * structure.nnz * 1e-6,  # A, read by all tiles
+        1.0 if split > 1 else 0.0,
+        rounds * structure.longest * 1e-3,
+    )
+
+
+def _panel(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> tuple:
+    tile_m, tile_n, warps, chunk = (launch[name] for name in ("tile_m", "tile_n", "warps", "chunk_k"))
+    rows, tiles = structure.rows, _up(n, tile_n)
+    each = min(launch["column_tiles"], tiles)
+    row_tiles, chunks = max(1, _up(rows, tile_m)), max(1, _up(structure.inner, chunk))
+    ctas = row_tiles * _up(tiles, each)
+    heaviest = structure.heaviest(tile_m)
+    mean = heaviest / tile_m / chunks
+    # Four rows lie side by side in shared memory and take as much as the longest of them.
+    slack = 1.0 if chunks == 1 else 1.0 + 1.03 * mean**0.5 / max(mean, 1.0)
+    places = heaviest * slack / (1 if launch["resident"] else chunks) + 16
+    shared = launch["buffers"] * chunk * tile_n * 4 + places * 8 + 4 * chunks * tile_m + 1024
+    by_threads = _THREADS_RESIDENT // (32 * warps)
+    resident = max(1, min(int(device.shared_per_multiprocessor // shared), by_threads))
+    busy = min(resident, _up(ctas, device.multiprocessors))
+    rounds = _up(ctas, device.multiprocessors * resident)
+    entries, panel = structure.nnz / row_tiles * 1e-3, chunk * tile_n * 4e-6
+    wide = tile_n / 32
+    gathers = rounds * busy * each * entries * wide
+    return (
+        1.0,
+        rounds,
+        rounds * each * chunks,
+        rounds * busy * entries,  # staged
+        rounds * busy * panel,  # of the first chunk, which nothing overlaps
+        rounds * busy * each * chunks * panel,
+        gathers,
+        gathers if chunks > 1 else 0.0,  # the rows of a chunk are less even
+        rounds * each * structure.longest * 1e-3,
+        rows * n * 1e-6,
+        rounds * busy * each * heaviest * 1e-3 * wide,
+        rounds * heaviest * 1e-3 * each,
+        ctas / device.multiprocessors * each * entries * wide,
+        row_tiles * structure.inner * tiles * tile_n * 1e-6,
+    )
+
+
+def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> tuple:
+    tile_n, split, rows, nnz = launch["tile_n"], launch["split"], structure.rows, structure.nnz
+    tiles = _up(n, tile_n)
+    load = rows * tiles * split / (device.multiprocessors * _THREADS_RESIDENT / 32)
+    rounds = -int(-load // 1)
+    mean, longest = nnz / max(1, rows) / split, structure.longest / split
+    gathers = nnz * tiles * tile_n * 1e-6
+    slice_bytes = structure.inner * tile_n * 4
+    return (
+        1.0,
+        _up(structure.longest, 32 * split),
+        rounds * (1.0 + mean / 32),
+        load,
+        load * mean * tile_n / 1024,
+        gathers,
+        nnz * tiles * 1e-6,
+        rows * n * 1e-6,
+        longest * 1e-2,
+        rounds * mean * 1e-2,
+        rounds,
+        (split - 1) * load,
+        structure.inner * n * 1e-6,
+        *(gathers * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
+        rows * tiles * 1e-3,
+        longest * tile_n * 1e-4,
+    )
