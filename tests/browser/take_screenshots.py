@@ -2,6 +2,7 @@
 
 python -m tests.browser.take_screenshots             # the sample CNN, light, 1440 pixels wide
 python -m tests.browser.take_screenshots --dark --width 800 --out /tmp/shots --query model=minilm_l6
+python -m tests.browser.take_screenshots --only balance,run --query "source=recorded&played=recorded"
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def prepare(tab, page: str) -> None:
         tab.get_by_role("button", name="Measure the accuracy").click()
         tab.wait_for_function("!document.body.innerText.includes('not measured')", timeout=300_000)
         settled(tab)
-    if page == "run":
+    if page == "run" and tab.get_by_role("button", name="Run", exact=True).count():
         tab.get_by_role("button", name="Run", exact=True).click()
         tab.wait_for_selector(".st-key-verdict", timeout=300_000)
         settled(tab)
 
 
-def shoot(served: Served, query: str, width: int, dark: bool, out: Path) -> None:
+def shoot(served: Served, query: str, width: int, dark: bool, out: Path, pages: list[str]) -> None:
     """Open the link once, then walk through the pages as a user does."""
     from playwright.sync_api import sync_playwright
 
@@ -58,7 +59,8 @@ def shoot(served: Served, query: str, width: int, dark: bool, out: Path) -> None
         tab.set_default_timeout(60_000)
         tab.goto(f"{served.url}/?{query}")
         settled(tab)
-        for page, title in PAGES.items():
+        for page in pages:
+            title = PAGES[page]
             tab.get_by_role("link", name=title, exact=True).click()
             tab.get_by_role("heading", name=title, exact=True).wait_for()
             settled(tab)
@@ -75,6 +77,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     parser.add_argument("--query", default=DEFAULT_QUERY, help="settings, as in the app's links")
+    parser.add_argument("--only", default=",".join(PAGES), help="pages (default: all)")
     parser.add_argument("--width", type=int, default=1440, help="pixels across")
     parser.add_argument("--dark", action="store_true", help="in the dark theme")
     options = parser.parse_args()
@@ -82,7 +85,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         served = Served(Path(folder) / "app.log")
         try:
-            shoot(served, options.query, options.width, options.dark, options.out)
+            pages = [page for page in PAGES if page in options.only.split(",")]
+            shoot(served, options.query, options.width, options.dark, options.out, pages)
         finally:
             served.close()
 
