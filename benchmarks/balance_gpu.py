@@ -1,12 +1,12 @@
 """Verify and time every balance strategy on a GPU, on evenly and unevenly pruned layers of the DLMC.
 
     python -m benchmarks.balance_gpu --dlmc FOLDER --json docs/data/balance_gpu.json
+    python -m benchmarks.balance_gpu --dlmc FOLDER --json FILE --append --sparsity 0.8
     python -m benchmarks.balance_gpu --dlmc FOLDER --record sample_models/recordings
     python -m benchmarks.balance_gpu --write        puts the tables between the markers of docs/balance.md
 
 All strategies are executed by one kernel, csb_gather, so that only the strategy differs. Each is timed with
-several heights of an item and takes the best. A collection is measured with one `--sparsity` a
-run, the later ones with `--append`, where time on the GPU is short. A wrong result is not timed.
+several heights of an item and takes the best. A wrong result is not timed.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -166,32 +167,41 @@ def find(folder: Path, kind: str, layer: str, sparsity: str) -> Path | None:
     return next((folder / SETS[kind][0] / sparsity).glob(f"{layer}*.smtx*"), None)
 
 
-def measure_all(args) -> dict:
-    """Every strategy on every case."""
-    start, device = time.perf_counter(), device_info()
-    header = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device}
-    header |= {"heights": HEIGHTS, "block_shape": BLOCK_SHAPE, "records": []}
+def layers(args) -> Iterator[tuple[str, str, str, Path]]:
+    """Kind, name, sparsity and file of every layer; a layer of each kind comes before the next of any."""
     for sparsity in args.sparsity:
-        for kind, (_, layers) in SETS.items():
-            for layer in layers:
-                path = find(args.dlmc, kind, layer, sparsity)
-                if path is None:
-                    continue
-                A, dense64 = load(path)
-                if not A.nnz:
-                    continue
-                facts = {"kind": kind, "matrix": layer, "target": sparsity, "m": A.shape[0]}
-                facts |= {"k": A.shape[1], "nnz": A.nnz, "sparsity": round(A.sparsity, 5)}
-                for n in args.n:
-                    if time.perf_counter() - start > args.most_seconds:
-                        print("stopped: no time left", flush=True)
-                        return header
-                    case = Case(A, dense64, args.op, n)
-                    for strategy, execution in variants():
-                        named = {"op": args.op, "n": n, "strategy": strategy, "execution": execution}
-                        found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
-                        header["records"].append(facts | named | found)
-    return header
+        for position in range(max(len(names) for _, names in SETS.values())):
+            for kind, (_, names) in SETS.items():
+                path = find(args.dlmc, kind, names[position], sparsity) if position < len(names) else None
+                if path is not None:
+                    yield kind, names[position], sparsity, path
+
+
+def measure_all(args) -> dict:
+    """Every strategy on every case; what is there is written after each layer."""
+    start, device = time.perf_counter(), device_info()
+    data = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "device": device}
+    data |= {"heights": HEIGHTS, "block_shape": BLOCK_SHAPE, "records": []}
+    if args.append:
+        data["records"] = json.loads(args.json.read_text(encoding="utf-8"))["records"]
+    for kind, layer, sparsity, path in layers(args):
+        if time.perf_counter() - start > args.most_seconds:
+            print("stopped: no time left", flush=True)
+            break
+        A, dense64 = load(path)
+        if not A.nnz:
+            continue
+        facts = {"kind": kind, "matrix": layer, "target": sparsity, "m": A.shape[0]}
+        facts |= {"k": A.shape[1], "nnz": A.nnz, "sparsity": round(A.sparsity, 5)}
+        for n in args.n:
+            case = Case(A, dense64, args.op, n)
+            for strategy, execution in variants():
+                named = {"op": args.op, "n": n, "strategy": strategy, "execution": execution}
+                found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
+                data["records"].append(facts | named | found)
+        if args.json:
+            args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return data
 
 
 def record_all(args, folder: Path) -> None:
@@ -224,7 +234,7 @@ def record_all(args, folder: Path) -> None:
             "runs": runs,
         }
         folder.mkdir(parents=True, exist_ok=True)
-        text = re.sub(r",\s+(?=\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
+        text = re.sub(r",\n(?=\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
         (folder / f"balance_{kind}.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -276,10 +286,6 @@ def main() -> int:
         record_all(args, args.record)
         return 0
     data = measure_all(args)
-    if args.append:
-        data["records"] = json.loads(args.json.read_text(encoding="utf-8"))["records"] + data["records"]
-    if args.json:
-        args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     wrong = [r for r in data["records"] if r["status"] != "ok"]
     print(f"{len(data['records'])} measurements, {len(wrong)} wrong", *wrong[:5], sep="\n")
     return 1 if wrong else 0
