@@ -4,7 +4,6 @@ typedef unsigned int u32;
 typedef unsigned short u16;
 
 constexpr int IMAGE_BYTES = 8192;  // a 64 x 64 image of 16-bit numbers
-constexpr int PREFETCH = 8;        // entries that a thread fetches while the block before is multiplied
 
 #if __CUDA_ARCH__ >= 800
 constexpr bool FACTORS_IN_SHARED = true;
@@ -92,12 +91,26 @@ __device__ __forceinline__ void store_shared(u32 at, uint4 v) {
                  : "memory");
 }
 
-// 16 bytes from device to shared memory; complete after wait_copies() in the same thread.
-__device__ __forceinline__ void copy_16(u32 to, const void* from) {
+// COUNT times 16 bytes of a thread from device to shared memory, STEP times 16 bytes apart; complete after
+// wait_copies() in the same thread.
+template <int COUNT, int STEP>
+__device__ __forceinline__ void copy(u32 to, const uint4* from) {
 #if __CUDA_ARCH__ >= 800
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+#pragma unroll
+    for (int i = 0; i < COUNT; i++)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to + 16 * STEP * i), "l"(from + STEP * i)
+                     : "memory");
 #else
-    store_shared(to, __ldcg(static_cast<const uint4*>(from)));
+    constexpr int BATCH = COUNT < 4 ? COUNT : 4;  // loads under way at once
+    static_assert(COUNT % BATCH == 0, "whole batches");
+#pragma unroll
+    for (int i = 0; i < COUNT; i += BATCH) {
+        uint4 words[BATCH];
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) words[j] = __ldcg(from + STEP * (i + j));
+#pragma unroll
+        for (int j = 0; j < BATCH; j++) store_shared(to + 16 * STEP * (i + j), words[j]);
+    }
 #endif
 }
 
@@ -132,27 +145,33 @@ __device__ __forceinline__ void load_matrices(u32 (&f)[4], u32 at) {
                      : "=r"(f[0]), "=r"(f[1]), "=r"(f[2]), "=r"(f[3]) : "r"(at) : "memory");
 }
 
-// d += a · b, 16 x 8 += 16 x 16 · 16 x 8. Turing multiplies eight terms at a time.
-template <int CLASS>
+// d += a · b, or with FRESH d = a · b: 16 x 8, 16 x 16, 16 x 8. Turing multiplies eight terms at a time.
+template <int CLASS, bool FRESH>
 __device__ __forceinline__ void multiply_add(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    float c[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) c[i] = FRESH ? 0.0f : d[i];
 #if __CUDA_ARCH__ >= 800
     if constexpr (CLASS == 3)
         asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+            "{%10, %11, %12, %13};"
+            : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
     else
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
-            "{%0, %1, %2, %3};"
-            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+            "{%10, %11, %12, %13};"
+            : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 #else
     if constexpr (CLASS == 3) __trap();  // Turing has no bf16: never launched there
 #pragma unroll
-    for (int half = 0; half < 2; half++)
-        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
-            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-            : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(half ? b1 : b0));
+    for (int half = 0; half < 2; half++) {
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %8, %9, %10};"
+            : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
+            : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(half ? b1 : b0), "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
+#pragma unroll
+        for (int i = 0; i < 4; i++) c[i] = d[i];
+    }
 #endif
 }
 

@@ -159,26 +159,28 @@ struct Matrix {
     const u16* places;    // byte of each entry in the image of its tile, the same for both directions
     const int* step_ptr;  // int[tiles_m + 1]
     const int* steps;     // int[steps]: tile of the inner dimension
-    const int2* pieces;   // int2[steps][TILE_M / 64][blocks of a tile]: first entry and one past the last
+    const int2* pieces;   // int2[steps][warps]: first entry and one past the last that a warp decodes
     const int* tiny_ptr;  // int[64-row units + 1]
     const int4* tiny;     // {row in the unit, inner index, bits of the value, 0}
-    int blocks_shift;     // binary logarithm of the number of stored blocks in a 64 x 64 tile
+    int by_rows;          // whether a warp's entries are those of rows of the image that are its own
     float scale;          // 2^s of A, classes 0 and 1
 };
 
-// COUNT entries of one piece that a thread puts into the image, `stride` apart.
+// COUNT entries that a thread puts into the image, one of every 32.
 template <int CLASS, int COUNT>
 struct Entries {
     using N = Numbers<CLASS>;
     typename N::Value value[COUNT];  // zero where there is none
     u32 place[COUNT];
 
-    __device__ __forceinline__ void fetch(const Matrix<typename N::Value>& A, int first, int end, int stride) {
+    __device__ __forceinline__ void fetch(const Matrix<typename N::Value>& A, int first, int end) {
+        const typename N::Value* values = A.values + first;
+        const u16* places = A.places + first;
+        asm("" : "+l"(values), "+l"(places));  // else both are computed anew under each condition
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
-            const int e = first + i * stride;
             value[i] = 0;
-            if (e < end) value[i] = __ldg(A.values + e), place[i] = __ldg(A.places + e);
+            if (first + 32 * i < end) value[i] = __ldg(values + 32 * i), place[i] = __ldg(places + 32 * i);
         }
     }
 
@@ -206,24 +208,25 @@ struct Entries {
 };
 
 // Shapes that follow from the template parameters. A warp owns 32 rows of a tile and WARP_N columns.
-template <int CLASS, int TILE_M, int TILE_N>
+template <int CLASS, int TILE_M, int TILE_N, int WARP_N>
 struct Shape {
-    static constexpr int WARP_N = TILE_M * TILE_N == 64 * 64 ? 32 : 64;
     static constexpr int WARPS_N = TILE_N / WARP_N, THREADS = TILE_M / 32 * WARPS_N * 32;
     static constexpr int UNITS = TILE_M / 64, COLUMNS = TILE_N / 64;  // images of A and of B, side by side
+    static constexpr int WARPS = THREADS / 32, UNIT_WARPS = WARPS / UNITS;  // UNIT_WARPS decode one image
     static constexpr int PARTS = Numbers<CLASS>::split ? 2 : 1;       // high, and low behind it
     static constexpr int A_BYTES = UNITS * PARTS * IMAGE_BYTES, B_BYTES = COLUMNS * PARTS * IMAGE_BYTES;
     // The factors of B's columns lie behind the images, except on Turing: there two CTAs just fit without them.
     static constexpr int FACTOR_BYTES = Numbers<CLASS>::scaled && FACTORS_IN_SHARED ? 4 * TILE_N : 0;
     static constexpr int STAGE_BYTES = A_BYTES + B_BYTES + FACTOR_BYTES;
+    static constexpr int PREFETCH = 1024 * UNITS / THREADS;  // entries a thread: a block of 25 % in all
     static constexpr int PITCH = TILE_N + 8;  // floats of a row of sums in shared memory; fewer bank conflicts
 };
 
-template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N>
-struct Product : Shape<CLASS, TILE_M, TILE_N> {
-    using S = Shape<CLASS, TILE_M, TILE_N>;
+template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N, int WARP_N>
+struct Product : Shape<CLASS, TILE_M, TILE_N, WARP_N> {
+    using S = Shape<CLASS, TILE_M, TILE_N, WARP_N>;
     using N = Numbers<CLASS>;
-    static constexpr int FRAGMENTS = S::WARP_N / 8;
+    static constexpr int FRAGMENTS = WARP_N / 8;
 
     // sums[mi][ni][i]: row 16 mi + 8 (i / 2) + lane / 4, column 8 ni + 2 (lane % 4) + i % 2 of the warp's tile.
     float sums[2][FRAGMENTS][4];
@@ -232,7 +235,7 @@ struct Product : Shape<CLASS, TILE_M, TILE_N> {
     u32 a_turn, b_turn;  // the 16-byte chunk there, times 16, turned by the row
 
     __device__ __forceinline__ int warp_row() const { return int(threadIdx.x) / 32 / S::WARPS_N * 32; }
-    __device__ __forceinline__ int warp_column() const { return int(threadIdx.x) / 32 % S::WARPS_N * S::WARP_N; }
+    __device__ __forceinline__ int warp_column() const { return int(threadIdx.x) / 32 % S::WARPS_N * WARP_N; }
 
     __device__ __forceinline__ Product() {
         clear(sums);
@@ -251,50 +254,58 @@ struct Product : Shape<CLASS, TILE_M, TILE_N> {
         b_turn = ((column % 64 / 8 + q / 2) ^ r) << 4;
     }
 
+    // d += left · right for the warp's 32 rows and the 32 columns of `group`; eight sums that do not wait for each
+    // other. FRESH: d is only written.
+    template <bool FRESH>
+    static __device__ __forceinline__ void multiply_group(float (&d)[2][FRAGMENTS][4], int group, const u32 (&left)[2][4],
+                                                          const u32 (&right)[2][4]) {
+#pragma unroll
+        for (int mi = 0; mi < 2; mi++)
+#pragma unroll
+            for (int ni = 0; ni < 4; ni++)
+                multiply_add<CLASS, FRESH>(d[mi][4 * group + ni], left[mi], right[ni / 2][ni % 2 * 2],
+                                           right[ni / 2][ni % 2 * 2 + 1]);
+    }
+
     // Multiply inner indices [16 FIRST, 16 LAST) of the tiles at `stage`.
     template <int FIRST, int LAST>
     __device__ __forceinline__ void multiply(u32 stage) {
         float(&d)[2][FRAGMENTS][4] = N::scaled ? fresh : sums;
-        if constexpr (N::scaled && FIRST == 0) clear(fresh);
-#pragma unroll 1  // unrolled further, the fragments of several k would be held at once: spills
-        for (int k = FIRST; k < LAST; k++) {
-            u32 high[2][4], low[2][4], less[2][4];
+        multiply_inner<FIRST, N::scaled && FIRST == 0>(d, stage);
 #pragma unroll
-            for (int mi = 0; mi < 2; mi++) {
-                const u32 at = stage + a_lane
-                    + (TRANSPOSED ? k * 2048 + (a_turn ^ (mi << 5)) : mi * 2048 + (a_turn ^ (k << 5)));
-                load_matrices<TRANSPOSED>(high[mi], at);
-                if constexpr (N::split) {
-                    load_matrices<TRANSPOSED>(low[mi], at + IMAGE_BYTES);
+        for (int k = FIRST + 1; k < LAST; k++) multiply_inner<-1, false>(d, stage, k);
+    }
+
+    // Inner indices [16 k, 16 k + 16).
+    template <int K, bool FRESH>
+    __device__ __forceinline__ void multiply_inner(float (&d)[2][FRAGMENTS][4], u32 stage, int k = K) const {
+        u32 high[2][4], low[2][4], less[2][4];
 #pragma unroll
-                    for (int i = 0; i < 4; i++) less[mi][i] = times_2_to_minus_12(high[mi][i]);
-                }
+        for (int mi = 0; mi < 2; mi++) {
+            const u32 at = stage + a_lane
+                + (TRANSPOSED ? k * 2048 + (a_turn ^ (mi << 5)) : mi * 2048 + (a_turn ^ (k << 5)));
+            load_matrices<TRANSPOSED>(high[mi], at);
+            if constexpr (N::split) {
+                load_matrices<TRANSPOSED>(low[mi], at + IMAGE_BYTES);
+#pragma unroll
+                for (int i = 0; i < 4; i++) less[mi][i] = times_2_to_minus_12(high[mi][i]);
             }
+        }
 #pragma unroll
-            for (int pair = 0; pair < FRAGMENTS / 2; pair++) {
-                // A warp's columns never cross from one image to the next: 64 / WARP_N warps share an image.
+        for (int group = 0; group < FRAGMENTS / 4; group++) {
+            u32 b[2][4], b_low[2][4];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int pair = 2 * group + half;
                 const u32 at = stage + b_lane + k * 2048 + (b_turn ^ (pair << 5));
-                u32 b[4], b_low[4];
-                load_matrices<true>(b, at);
-                if constexpr (N::split) {
-                    load_matrices<true>(b_low, at + IMAGE_BYTES);
-#pragma unroll
-                    for (int mi = 0; mi < 2; mi++)
-#pragma unroll
-                        for (int h = 0; h < 2; h++)
-                            multiply_add<CLASS>(d[mi][2 * pair + h], low[mi], b[2 * h], b[2 * h + 1]);
-#pragma unroll
-                    for (int mi = 0; mi < 2; mi++)
-#pragma unroll
-                        for (int h = 0; h < 2; h++)
-                            multiply_add<CLASS>(d[mi][2 * pair + h], less[mi], b_low[2 * h], b_low[2 * h + 1]);
-                }
-#pragma unroll
-                for (int mi = 0; mi < 2; mi++)
-#pragma unroll
-                    for (int h = 0; h < 2; h++)
-                        multiply_add<CLASS>(d[mi][2 * pair + h], high[mi], b[2 * h], b[2 * h + 1]);
+                load_matrices<true>(b[half], at);
+                if constexpr (N::split) load_matrices<true>(b_low[half], at + IMAGE_BYTES);
             }
+            if constexpr (N::split) {
+                multiply_group<FRESH>(d, group, low, b);
+                multiply_group<false>(d, group, less, b_low);
+            }
+            multiply_group<FRESH && !N::split>(d, group, high, b);
         }
     }
 
@@ -340,50 +351,62 @@ struct Product : Shape<CLASS, TILE_M, TILE_N> {
 // images, factors, flags  what csb_mma_images wrote
 // pairs       whether two neighbours in a row of C may be stored at once
 // partials    float4[tiles][splits][sums of a tile / 4], tickets int[tiles], all zero between launches
-template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N, int STAGES>
-__global__ void __launch_bounds__(Shape<CLASS, TILE_M, TILE_N>::THREADS, TILE_M * TILE_N == 64 * 64 ? 4 : 1)
+template <int CLASS, bool TRANSPOSED, int TILE_M, int TILE_N, int WARP_N, int STAGES>
+__global__ void __launch_bounds__(Shape<CLASS, TILE_M, TILE_N, WARP_N>::THREADS,
+                                  (WARP_N == 32 ? 512 : 256) / Shape<CLASS, TILE_M, TILE_N, WARP_N>::THREADS)
 csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const int* step_ptr, const int* steps,
-        const int2* pieces, const int* tiny_ptr, const int4* tiny_entries, int blocks_shift, float scale_a,
+        const int2* pieces, const int* tiny_ptr, const int4* tiny_entries, int by_rows, float scale_a,
         const uint4* __restrict__ images, const float* __restrict__ factors,
         const int* __restrict__ flags, int tiles_m, int image_tiles, int splits, int out_rows, int n, int pairs,
         const typename Numbers<CLASS>::Value* __restrict__ B, typename Numbers<CLASS>::Value* __restrict__ C,
         float4* __restrict__ partials, int* __restrict__ tickets) {
-    using P = Product<CLASS, TRANSPOSED, TILE_M, TILE_N>;
+    using P = Product<CLASS, TRANSPOSED, TILE_M, TILE_N, WARP_N>;
     using N = Numbers<CLASS>;
     static_assert(STAGES == 1 || STAGES == 2, "one block at a time, or the next one while this one is multiplied");
     extern __shared__ __align__(128) unsigned char shared[];
-    const Matrix<typename N::Value> A{values,   places,       step_ptr,     steps,  pieces,
-                                      tiny_ptr, tiny_entries, blocks_shift, scale_a};
+    const Matrix<typename N::Value> A{values,   places,       step_ptr, steps,  pieces,
+                                      tiny_ptr, tiny_entries, by_rows,  scale_a};
     const int thread = threadIdx.x;
     const int m_tile = blockIdx.x % tiles_m, split = blockIdx.x / tiles_m % splits;
     const int n_tile = blockIdx.x / tiles_m / splits, column_0 = n_tile * TILE_N;
 
-    // The thread's share of decoding: the pieces of a step are dealt to groups of threads.
-    const int groups = P::UNITS << A.blocks_shift, stride = P::THREADS / groups, group = thread / stride;
+    const int warp = thread / 32;
     const u32 stage_0 = shared_address(shared);
-    const u32 own_image = (group >> A.blocks_shift) * P::PARTS * IMAGE_BYTES;
+    const u32 own_image = warp / P::UNIT_WARPS * P::PARTS * IMAGE_BYTES;  // where the warp puts entries
 
     const int list = A.step_ptr[m_tile], length = A.step_ptr[m_tile + 1] - list;
     const int first = list + int((long long)length * split / splits);
     const int last = list + int((long long)length * (split + 1) / splits);
 
     const auto piece_of = [&](int step) {
-        return step < last ? __ldg(A.pieces + size_t(step) * groups + group) : make_int2(0, 0);
+        return step < last ? __ldg(A.pieces + size_t(step) * P::WARPS + warp) : make_int2(0, 0);
     };
+    // Where a warp has rows of its own it need not wait for the others between zeroing and putting.
     const auto zero_image = [&](u32 stage) {
+        constexpr int ROWS = IMAGE_BYTES / P::UNIT_WARPS;  // bytes of a warp's rows
+        if (A.by_rows) {
+            const u32 at = stage + own_image + warp % P::UNIT_WARPS * ROWS + thread % 32 * 16;
 #pragma unroll
-        for (int i = 0; i < P::A_BYTES / 16; i += P::THREADS)
-            store_shared(stage + 16 * (i + thread), make_uint4(0, 0, 0, 0));
+            for (int i = 0; i < P::PARTS * ROWS; i += 512)
+                store_shared(at + i / ROWS * IMAGE_BYTES + i % ROWS, make_uint4(0, 0, 0, 0));
+        } else {
+#pragma unroll
+            for (int i = 0; i < P::A_BYTES / 16; i += P::THREADS)
+                store_shared(stage + 16 * (i + thread), make_uint4(0, 0, 0, 0));
+        }
+    };
+    const auto sync_zeros = [&] {  // the image is zero where this thread puts entries
+        if (A.by_rows) __syncwarp();
+        else __syncthreads();
     };
     const auto copy_images = [&](u32 stage, int k_tile) {
         const uint4* const from =
             images + (size_t(k_tile) * image_tiles + n_tile * P::COLUMNS) * (P::PARTS * IMAGE_BYTES / 16);
-#pragma unroll
-        for (int i = 0; i < P::B_BYTES / 16; i += P::THREADS)
-            copy_16(stage + P::A_BYTES + 16 * (i + thread), from + i + thread);
-        if (P::FACTOR_BYTES && thread < TILE_N / 4)
-            copy_16(stage + P::A_BYTES + P::B_BYTES + 16 * thread,
-                    factors + size_t(k_tile) * 64 * image_tiles + column_0 + 4 * thread);
+        copy<P::B_BYTES / 16 / P::THREADS, P::THREADS>(stage + P::A_BYTES + 16 * thread, from + thread);
+        if (P::FACTOR_BYTES && thread < TILE_N / 4) {
+            const float* const own = factors + size_t(k_tile) * 64 * image_tiles + column_0 + 4 * thread;
+            copy<1, 1>(stage + P::A_BYTES + P::B_BYTES + 16 * thread, reinterpret_cast<const uint4*>(own));
+        }
     };
     // Whether a step's images of B cannot be multiplied: the same for all threads.
     const auto flagged = [&](int k_tile) {
@@ -395,18 +418,18 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
     };
 
     P product;
-    Entries<CLASS, PREFETCH> entries;  // of the next step, fetched while this one is multiplied
-    int rest = 0, end = 0;             // where the thread's other entries of that piece begin, and the piece's end
+    Entries<CLASS, P::PREFETCH> entries;  // of the next step, fetched while this one is multiplied
+    int rest = 0, end = 0;                // where the thread's other entries of that step begin, and the piece's end
     const auto fetch = [&](int2 piece) {
-        rest = piece.x + thread % stride, end = piece.y;
-        entries.fetch(A, rest, end, stride);
-        rest += PREFETCH * stride;
+        rest = piece.x + thread % 32, end = piece.y;
+        entries.fetch(A, rest, end);
+        rest += P::PREFETCH * 32;
     };
     const auto put = [&](u32 stage) {
         entries.put(stage + own_image, A.scale);
-        for (; rest < end; rest += 4 * stride) {
+        for (; rest < end; rest += 4 * 32) {
             Entries<CLASS, 4> more;
-            more.fetch(A, rest, end, stride);
+            more.fetch(A, rest, end);
             more.put(stage + own_image, A.scale);
         }
     };
@@ -429,7 +452,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             copy_images(stage_0, k_tile);
             const int flag = flagged(k_tile);
             const int next = step + 1 < last ? __ldg(A.steps + step + 1) : 0;
-            __syncthreads();  // the image is zero everywhere
+            sync_zeros();
             put(stage_0);
             fetch(piece);
             piece = piece_of(step + 2);
@@ -444,7 +467,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
         }
     } else if (first < last) {
         zero_image(stage_0);
-        __syncthreads();  // the image is zero everywhere
+        sync_zeros();
         put(stage_0);
         fetch(piece);
         piece = piece_of(first + 2);
@@ -468,7 +491,7 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
             any_flag |= flag;
             if (!flag) product.template multiply<0, 2>(now);
             if (more) {
-                __syncthreads();  // the other image is zero everywhere
+                sync_zeros();
                 put(then);
                 fetch(piece);
                 piece = piece_of(step + 3);
@@ -508,8 +531,8 @@ csb_mma(const typename Numbers<CLASS>::Value* values, const u16* places, const i
         for (int step = first; any_flag && step < last; step++) {
             const int k = __ldg(A.steps + step);
             if (!flagged(k)) continue;
-            for (int b = 0; b < 1 << A.blocks_shift; b++) {
-                const int2 at = __ldg(A.pieces + size_t(step) * groups + (unit << A.blocks_shift) + b);
+            for (int w = 0; w < P::UNIT_WARPS; w++) {
+                const int2 at = __ldg(A.pieces + size_t(step) * P::WARPS + unit * P::UNIT_WARPS + w);
 #pragma unroll 4  // loads of several entries at once
                 for (int e = at.x; e < at.y; e++) {
                     const int place = __ldg(A.places + e), row = place / 128;

@@ -42,25 +42,27 @@ def matrix(shape, density=0.2, block_shape=(64, 64), seed=0, values=None) -> CSB
 # ---- the plan ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tile_m", [64, 128])
+@pytest.mark.parametrize(("tile_m", "warps"), [(64, 4), (64, 8), (128, 8), (128, 16)])
 @pytest.mark.parametrize("transpose", [False, True])
 @pytest.mark.parametrize("block_shape", [(64, 64), (16, 32), (64, 16), (32, 32)])
 @pytest.mark.parametrize("shape", [(400, 130), (70, 333), (1, 1), (64, 128)])
-def test_the_steps_hold_every_entry_once_where_it_belongs(shape, block_shape, transpose, tile_m):
+def test_the_steps_hold_every_entry_once_where_it_belongs(shape, block_shape, transpose, tile_m, warps):
     """Rebuild the matrix as the kernel does: from each piece's entries and its block's corner in the tile."""
     A = matrix(shape, block_shape=block_shape)
-    lists = build_steps(A, transpose, tile_m)
+    lists = build_steps(A, transpose, tile_m, warps)
+    assert lists.by_rows == (block_shape == (64, 64))
     out_rows, inner = shape[::-1] if transpose else shape
     rebuilt = np.zeros((-(-out_rows // tile_m) * tile_m, -(-inner // 64) * 64), np.float32)
-    across = 64 // block_shape[1]
     for m_tile, (begin, end) in enumerate(zip(lists.step_ptr[:-1], lists.step_ptr[1:], strict=True)):
         assert np.all(np.diff(lists.steps[begin:end]) > 0)
         for step in range(begin, end):
-            for (unit, block), (first, last) in np.ndenumerate(
-                np.array([[tuple(p) for p in unit] for unit in lists.pieces[step]], dtype="i4,i4")
-            ):
-                row = block // across * block_shape[0] + A.row_ind[first:last].astype(int)
-                column = block % across * block_shape[1] + A.col_ind[first:last].astype(int)
+            for warp in range(warps):
+                first, last = lists.pieces[step, warp]
+                unit, part = divmod(warp, warps // (tile_m // 64))
+                place = entry_places(A)[first:last].astype(int)
+                row, column = place // 128, (place // 16 % 8 ^ place // 128 % 8) * 8 + place // 2 % 8
+                if lists.by_rows:  # in an image, the rows that this warp zeroes
+                    assert np.all(row // (64 * (tile_m // 64) // warps) == part)
                 if transpose:
                     row, column = column, row
                 places = m_tile * tile_m + unit * 64 + row, lists.steps[step] * 64 + column
@@ -73,8 +75,18 @@ def test_the_steps_hold_every_entry_once_where_it_belongs(shape, block_shape, tr
     )
 
 
+def test_blocks_in_another_order_are_cut_evenly():
+    D = matrix((150, 100)).to_dense()
+    for order in ("col", "morton"):
+        A = CSBMatrix.from_dense(D, block_shape=64, order=order)
+        lists = build_steps(A, False, 64, 8)
+        assert not lists.by_rows
+        sizes = np.diff(lists.pieces, axis=2)
+        assert np.ptp(sizes, axis=1).max() <= 1
+
+
 def test_a_matrix_without_entries_has_no_steps():
-    lists = build_steps(CSBMatrix.from_dense(np.zeros((100, 70), np.float32), block_shape=64), False, 64)
+    lists = build_steps(CSBMatrix.from_dense(np.zeros((100, 70), np.float32), block_shape=64), False, 64, 4)
     assert lists.step_ptr.tolist() == [0, 0, 0]
     assert lists.steps.size == lists.pieces.size == 0
 
@@ -155,7 +167,7 @@ def fragment_addresses(trans: bool):
 @pytest.mark.parametrize("tile", TILES)
 def test_every_lane_multiplies_what_it_should(tile, parts, trans):
     """Play each warp's ldmatrix and mma on integers; the sum over all of them is the product of the tiles."""
-    tile_m, tile_n = tile
+    tile_m, tile_n, warp_n = TILES[tile]
     rng = np.random.default_rng(0)
     A, B = rng.integers(1, 9, (tile_m, 64)), rng.integers(1, 9, (64, tile_n))
     stored = [A[u : u + 64].T if trans else A[u : u + 64] for u in range(0, tile_m, 64)]
@@ -165,7 +177,6 @@ def test_every_lane_multiplies_what_it_should(tile, parts, trans):
     memory = np.concatenate(pieces)
     a_bytes = tile_m // 64 * parts * 8192
     address_a, address_b = fragment_addresses(trans)
-    warp_n = 32 if tile == (64, 64) else 64
     lane = np.arange(32)
     C = np.zeros((tile_m, tile_n), np.int64)
     for warp_row in range(0, tile_m, 32):
@@ -317,7 +328,7 @@ def test_16_bit_values_may_be_anything():
 def test_the_chosen_launch_fits_the_device(rows, n, precision, device):
     launch = choose_launch(rows, 16.0, n, precision, device)
     assert shared_bytes(precision, launch, device.capability) <= device.shared_bytes
-    assert (launch.tile_m, launch.tile_n) in TILES
+    assert launch.tile in TILES
     assert launch.splits <= 16
 
 
@@ -328,7 +339,7 @@ def test_a_small_grid_is_split():
 
 def test_the_shared_memory_is_that_of_the_source():
     """64 x 128 in fp32: two images for each 64 rows or columns, 8 KiB each, and 128 factors."""
-    assert shared_bytes("fp32", Launch(64, 128, 2, 1), (8, 0)) == 2 * ((2 + 4) * 8192 + 512)
+    assert shared_bytes("fp32", Launch("64x128", 2, 1), (8, 0)) == 2 * ((2 + 4) * 8192 + 512)
     assert "FACTOR_BYTES = Numbers<CLASS>::scaled && FACTORS_IN_SHARED ? 4 * TILE_N : 0;" in SOURCE
     assert "STAGE_BYTES = A_BYTES + B_BYTES + FACTOR_BYTES;" in SOURCE
     assert "PITCH = TILE_N + 8" in SOURCE
@@ -336,7 +347,7 @@ def test_the_shared_memory_is_that_of_the_source():
 
 def test_turing_holds_two_ctas():
     """It has 64 KiB, and CTAs of one stage wait for each other's memory."""
-    shape = Launch(64, 64, 1, 1)
+    shape = Launch("64x64", 1, 1)
     assert 2 * shared_bytes("fp32", shape, TURING.capability) <= TURING.shared_per_multiprocessor
 
 
@@ -368,7 +379,7 @@ def test_instantiations_cover_every_choice():
 def test_each_architecture_gets_its_instructions(architecture, has, lacks):
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
     _, program = nvrtc.nvrtcCreateProgram(SOURCE.encode(), b"mma.cu", 0, [], [])
-    nvrtc.nvrtcAddNameExpression(program, b"csb_mma<0, false, 64, 64, 1>")
+    nvrtc.nvrtcAddNameExpression(program, b"csb_mma<0, false, 64, 64, 32, 1>")
     options = [b"-std=c++17", f"-arch={architecture}".encode()]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS
@@ -387,8 +398,7 @@ def test_each_architecture_gets_its_instructions(architecture, has, lacks):
 def test_what_is_worth_trying_includes_what_is_chosen(rows, n, device):
     settings = worth_trying(rows, 16.0, n, "fp32", device)
     chosen = choose_launch(rows, 16.0, n, "fp32", device)
-    tile = f"{chosen.tile_m}x{chosen.tile_n}"
-    assert {"tile": tile, "stages": chosen.stages, "splits": chosen.splits} in settings
-    assert len(settings) <= 64
+    assert chosen._asdict() in settings
+    assert len(settings) <= 100
     for setting in settings:
         choose_launch(rows, 16.0, n, "fp32", device, **setting)

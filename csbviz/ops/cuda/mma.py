@@ -118,7 +118,8 @@ class MmaProduct:
         self._rows, self._inner = view.shape
         self._item = 4 if precision in _SCALED else 2  # bytes of a value
         matrix = device_arrays(A, device.id)["values"], _device_places(A, device.id)
-        plan = [*build_steps(A, transpose, shape.tile_m)]
+        steps = build_steps(A, transpose, shape.tile_m, shape.threads // 32)
+        plan = [steps.step_ptr, steps.steps, steps.pieces]
         exponent = 0
         if precision in _SCALED:
             exponent = value_range(A).exponent
@@ -127,8 +128,7 @@ class MmaProduct:
             plan += [np.zeros(1, np.int32), np.zeros((1, 4), np.int32)]
         self.bytes = sum(array.nbytes for array in (*matrix, *plan))
         plan = [cupy.asarray(array if array.size else np.zeros(4, array.dtype)) for array in plan]
-        blocks = (TILE // A.block_shape[0]) * (TILE // A.block_shape[1])
-        self._matrix = (*matrix, *plan, np.int32(blocks.bit_length() - 1), np.float32(2.0**exponent))
+        self._matrix = (*matrix, *plan, np.int32(steps.by_rows), np.float32(2.0**exponent))
         self._exponent = np.int32(exponent)
         self._tiles = max(1, -(-self._rows // shape.tile_m)), -(-n // shape.tile_n)
         self._k_tiles, self._image_tiles = -(-self._inner // TILE), self._tiles[1] * shape.tile_n // TILE
@@ -205,7 +205,7 @@ def _device_places(A: CSBMatrix, device: int):
 def _size(A: CSBMatrix, op: str) -> tuple[int, float]:
     """Rows of the product, and how many tiles of the inner dimension hold entries for the mean 64 of them."""
     transpose = is_transposed(op)
-    lists = build_steps(A, transpose, TILE)
+    lists = build_steps(A, transpose, TILE, 4)
     return A.shape[1 if transpose else 0], len(lists.steps) / max(1, len(lists.step_ptr) - 1)
 
 
@@ -275,8 +275,7 @@ def prepare(
         *_size(A, op), n, precision, current_device(), tile=tile, stages=stages, splits=splits
     )
     product = MmaProduct(A, transpose, n, precision, shape, target)
-    params = {"tile": f"{shape.tile_m}x{shape.tile_n}", "stages": shape.stages, "splits": shape.splits}
-    params["workspace_bytes"] = product.workspace_bytes
+    params = shape._asdict() | {"workspace_bytes": product.workspace_bytes}
     return Prepared(launches.run_with(product), product.bytes, params=params, launch=product)
 
 

@@ -28,11 +28,18 @@ SOURCE = "csb_spmm_mma.cu"
 CLASSES = {"fp32": 0, "tf32": 1, "fp16": 2, "bf16": 3}
 """Precision classes and the number that the source gives to each."""
 
-TILES = ((64, 64), (64, 128), (128, 64), (128, 128))
-"""Rows and columns of a tile of C."""
+TILES = {
+    "64x64": (64, 64, 32),
+    "64x128": (64, 128, 64),
+    "128x128": (128, 128, 64),
+    "64x128/32": (64, 128, 32),
+    "128x64/32": (128, 64, 32),
+    "128x128/32": (128, 128, 32),
+}
+"""Rows and columns of a CTA's tile of C, and columns of a warp's; a warp has 32 rows."""
 
 TUNABLES = {
-    "tile": tuple(f"{m}x{n}" for m, n in TILES),
+    "tile": tuple(TILES),
     "stages": (1, 2),
     "splits": (1, 2, 3, 4, 6, 8, 12, 16),
 }
@@ -47,23 +54,32 @@ class Launch(NamedTuple):
 
     Attributes
     ----------
-    tile_m, tile_n : int
-        Rows and columns of C of a CTA.
+    tile : str
+        A key of `TILES`.
     stages : int
         Blocks in shared memory: the one that is multiplied and, with 2, the next.
     splits : int
         CTAs that share the inner dimension of a tile.
     """
 
-    tile_m: int
-    tile_n: int
+    tile: str
     stages: int
     splits: int
 
     @property
+    def tile_m(self) -> int:
+        """Rows of C of a CTA."""
+        return TILES[self.tile][0]
+
+    @property
+    def tile_n(self) -> int:
+        """Columns of C of a CTA."""
+        return TILES[self.tile][1]
+
+    @property
     def threads(self) -> int:
-        """Threads of a CTA: a warp for 32 rows and 32 columns of the smallest tile, 64 columns of others."""
-        return 128 if (self.tile_m, self.tile_n) != (128, 128) else 256
+        """Threads of a CTA."""
+        return self.tile_m // 32 * (self.tile_n // TILES[self.tile][2]) * 32
 
 
 def images_function(precision: str) -> Function:
@@ -73,7 +89,7 @@ def images_function(precision: str) -> Function:
 
 def product_function(precision: str, transpose: bool, launch: Launch) -> Function:
     """The kernel that multiplies."""
-    arguments = (CLASSES[precision], transpose, launch.tile_m, launch.tile_n, launch.stages)
+    arguments = (CLASSES[precision], transpose, *TILES[launch.tile], launch.stages)
     return Function(SOURCE, "csb_mma", arguments)
 
 
@@ -81,7 +97,7 @@ def instantiations() -> tuple[Function, ...]:
     """Every instantiation that the launcher can ask for."""
     shapes = product(CLASSES, (False, True), TILES, TUNABLES["stages"])
     products = [
-        product_function(precision, transpose, Launch(*tile, stages, 1))
+        product_function(precision, transpose, Launch(tile, stages, 1))
         for precision, transpose, tile, stages in shapes
     ]
     return (*map(images_function, CLASSES), *products)
@@ -122,10 +138,10 @@ def choose_launch(rows: int, steps: float, n: int, precision: str, device: Devic
     for name, value in wanted.items():
         if value is not None and value not in TUNABLES[name]:
             raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
-    tiles = TILES if wanted.get("tile") is None else [TILES[TUNABLES["tile"].index(wanted["tile"])]]
+    tiles = TILES if wanted.get("tile") is None else [wanted["tile"]]
     stages = TUNABLES["stages"] if wanted.get("stages") is None else [wanted["stages"]]
     splits = TUNABLES["splits"] if wanted.get("splits") is None else [wanted["splits"]]
-    candidates = [Launch(*tile, stage, split) for tile, stage, split in product(tiles, stages, splits)]
+    candidates = [Launch(*choice) for choice in product(tiles, stages, splits)]
     fitting = [c for c in candidates if shared_bytes(precision, c, device.capability) <= device.shared_bytes]
     if not fitting:
         raise OptionError(
@@ -147,8 +163,9 @@ def worth_trying(
         See `choose_launch`.
     """
     found = []
-    for (tile_m, tile_n), stages, splits in product(TILES, TUNABLES["stages"], TUNABLES["splits"]):
-        launch = Launch(tile_m, tile_n, stages, splits)
+    for choice in product(*TUNABLES.values()):
+        launch = Launch(*choice)
+        tile_m, tile_n, splits = launch.tile_m, launch.tile_n, launch.splits
         ctas = -(-rows // tile_m) * -(-n // tile_n) * splits
         half_empty = (tile_m > 64 and tile_m >= 2 * rows) or (tile_n > 64 and tile_n >= 2 * n)
         too_many = splits > 1 and (splits > steps or ctas > 6 * device.multiprocessors)
@@ -156,7 +173,7 @@ def worth_trying(
         if half_empty or too_many or too_few:
             continue
         if shared_bytes(precision, launch, device.capability) <= device.shared_bytes:
-            found.append({"tile": f"{tile_m}x{tile_n}", "stages": stages, "splits": splits})
+            found.append(launch._asdict())
     return found
 
 
@@ -169,8 +186,8 @@ def predict_us(
     by_shared = device.shared_per_multiprocessor // (
         shared_bytes(precision, launch, device.capability) + reserved
     )
-    by_registers = 4 if launch.threads * launch.tile_n == 128 * 64 and launch.tile_m == 64 else 2
-    resident = max(1, min(by_shared, by_registers // (launch.threads // 128)))
+    by_registers = (512 if TILES[launch.tile][2] == 32 else 256) // launch.threads
+    resident = max(1, min(by_shared, by_registers))
     waves = -(-ctas // (resident * device.multiprocessors))
     area = launch.tile_m * launch.tile_n / 4096
     busy = min(resident, -(-ctas // device.multiprocessors))

@@ -35,21 +35,19 @@ class Steps(NamedTuple):
     steps : numpy.ndarray
         int32[steps]: tile of the inner dimension, ascending in each list; tiles without entries are left out.
     pieces : numpy.ndarray
-        int32[steps, units of 64 rows, blocks of a tile, 2]: first entry and one past the last of each stored
-        block, the blocks of a tile in row-major order of the stored matrix.
+        int32[steps, warps, 2]: first entry and one past the last that each warp decodes.
+    by_rows : bool
+        Whether these are the entries of as many rows of a block for each warp, so that no two warps write the
+        same rows of an image.
     """
 
     step_ptr: np.ndarray
     steps: np.ndarray
     pieces: np.ndarray
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the three arrays."""
-        return sum(array.nbytes for array in self)
+    by_rows: bool
 
 
-def build_steps(A: CSBMatrix, transpose: bool, tile_m: int) -> Steps:
+def build_steps(A: CSBMatrix, transpose: bool, tile_m: int, warps: int) -> Steps:
     """List the tiles that hold entries.
 
     Parameters
@@ -60,29 +58,62 @@ def build_steps(A: CSBMatrix, transpose: bool, tile_m: int) -> Steps:
         Whether the product is with its transpose.
     tile_m : int
         Rows of a tile of the product: 64 or 128.
+    warps : int
+        Warps of a CTA, a power of two, at least 4 for each 64 rows.
     """
+    units = tile_m // TILE
+    by_rows = A.block_shape == (TILE, TILE) and _sorted_by_row(A)
     (rows, cols), (block_rows, block_cols) = A.grid, A.block_shape
     down, across = TILE // block_rows, TILE // block_cols  # blocks of a tile
     tile_rows, tile_cols = -(-rows // down), -(-cols // across)
-    bounds = np.zeros((tile_rows * down, tile_cols * across, 2), np.int32)
-    pointers = np.asarray(A.blk_ptr)
-    bounds[:rows, :cols, 0] = pointers[:-1].reshape(rows, cols)
-    bounds[:rows, :cols, 1] = pointers[1:].reshape(rows, cols)
-    tiles = bounds.reshape(tile_rows, down, tile_cols, across, 2).transpose(0, 2, 1, 3, 4)
-    tiles = tiles.reshape(tile_rows, tile_cols, down * across, 2)
+    parts = warps // units // down  # of the entries of a row of blocks of a tile, which lie side by side
+    bounds = np.zeros((tile_rows * down, tile_cols, parts, 2), np.int32)
+    bounds[:rows] = _row_parts(A, parts) if by_rows else _equal_parts(A, across, parts)
+    tiles = bounds.reshape(tile_rows, down, tile_cols, parts, 2).transpose(0, 2, 1, 3, 4)
+    tiles = tiles.reshape(tile_rows, tile_cols, down * parts, 2)
     if transpose:
         tiles = tiles.transpose(1, 0, 2, 3)
-    units = tile_m // TILE
     missing = -len(tiles) % units
     if missing:
         tiles = np.concatenate([tiles, np.zeros((missing, *tiles.shape[1:]), np.int32)])
     count, inner = len(tiles) // units, tiles.shape[1]
-    tiles = tiles.reshape(count, units, inner, down * across, 2).transpose(0, 2, 1, 3, 4)
-    filled = (tiles[..., 1] > tiles[..., 0]).any(axis=(2, 3))
+    tiles = tiles.reshape(count, units, inner, warps // units, 2).transpose(0, 2, 1, 3, 4)
+    tiles = tiles.reshape(count, inner, warps, 2)
+    filled = (tiles[..., 1] > tiles[..., 0]).any(axis=2)
     step_ptr = np.zeros(count + 1, np.int32)
     np.cumsum(filled.sum(axis=1), out=step_ptr[1:])
     steps = np.nonzero(filled)[1].astype(np.int32)
-    return Steps(step_ptr, steps, np.ascontiguousarray(tiles[filled]))
+    return Steps(step_ptr, steps, np.ascontiguousarray(tiles[filled]), by_rows)
+
+
+def _sorted_by_row(A: CSBMatrix) -> bool:
+    """Whether the rows of the entries ascend in each block."""
+    if "mma_sorted" not in A.cache:
+        falls = np.flatnonzero(A.row_ind[1:] < A.row_ind[:-1]) + 1
+        A.cache["mma_sorted"] = bool(np.isin(falls, A.blk_ptr).all())
+    return A.cache["mma_sorted"]
+
+
+def _row_parts(A: CSBMatrix, parts: int) -> np.ndarray:
+    """First entry and one past the last of equally many rows of each block: int64[*grid, parts, 2]."""
+    pointers = np.asarray(A.blk_ptr, dtype=np.int64)
+    blocks = len(pointers) - 1
+    block = np.repeat(np.arange(blocks), np.diff(pointers))
+    part = block * parts + A.row_ind // (TILE // parts)
+    counts = np.bincount(part, minlength=blocks * parts).reshape(blocks, parts)
+    ends = pointers[:-1, None] + np.cumsum(counts, axis=1)
+    begins = np.concatenate([pointers[:-1, None], ends[:, :-1]], axis=1)
+    return np.stack([begins, ends], axis=-1).reshape(*A.grid, parts, 2)
+
+
+def _equal_parts(A: CSBMatrix, across: int, parts: int) -> np.ndarray:
+    """The same for equally many entries of each `across` blocks of a row of blocks."""
+    rows, cols = A.grid
+    edges = np.minimum(np.arange(0, cols + across, across), cols)
+    pointers = np.asarray(A.blk_ptr, dtype=np.int64)[np.arange(rows)[:, None] * cols + edges]
+    first, count = pointers[:, :-1, None], np.diff(pointers, axis=1)[..., None]
+    cuts = first + count * np.arange(parts + 1) // parts
+    return np.stack([cuts[..., :-1], cuts[..., 1:]], axis=-1)
 
 
 def entry_places(A: CSBMatrix) -> np.ndarray:
