@@ -127,76 +127,76 @@ COSTS: dict[str, dict[str, tuple[float, ...]]] = {
     },
     "csb_rows": {
         "direct 128": (
-            1, 1.265, 0.55, 0, 0, 0.3319, 0.07673, 9.821, 0, 0.7247,
-            0, 0.8211, 0.4772, 0.571, 0, 0, 0, 0.1384, 0.1836, 0.5662,
+            1, 1.176, 0.4839, 0.04745, 0, 0.3274, 0.0757, 9.689, 0, 0.9115,
+            0, 0.8285, 0.5117, 0.8896, 0, 0, 0, 0.1171, 0.1692, 0.7121,
         ),
         "direct 32": (
-            1, 1.951, 0.2767, 0, 2.014, 0.632, 0.1461, 4.676, 0, 0,
-            0, 0, 0.1846, 1.349, 0, 0.09491, 0.1256, 0, 0, 0,
+            1, 1.846, 0.3558, 0, 2.101, 0.628, 0.1452, 4.646, 0, 0,
+            0, 0, 0.1799, 1.223, 0, 0, 0.1942, 0, 0, 0,
         ),
         "direct 64": (
-            1, 1.381, 0.579, 0, 0.6668, 0.4008, 0.09267, 5.931, 0, 0,
-            0, 0.7732, 0.1043, 0.8834, 0, 0, 0.1177, 0.02152, 0, 0,
+            1, 1.316, 0.4649, 0.03475, 0.673, 0.3986, 0.09216, 5.898, 0, 0.2737,
+            0, 0.7932, 0.1014, 1.003, 0, 0, 0.0565, 0.05561, 0, 0.4276,
         ),
         "panel 32": (
-            1, 1.735, 0.4213, 0.9332, 0.1355, 0, 5.816, 0.1355, 0.1128, 2.604,
-            1.833, 0.3077, 0.3001, 0, 0,
+            1, 1.987, 0.1437, 0.8804, 0.1074, 0, 6.415, 0.1074, 0.102, 3.291,
+            1.915, 0.4082, 0.2352, 0, 0,
         ),
         "panel 64": (
-            1, 2.298, 0.04001, 0.4826, 0.3698, 0, 13.13, 0.1066, 0.0986, 3.849,
-            0.9113, 0.02342, 0.8056, 0, 0,
+            1, 2.366, 0, 0.5635, 0.3245, 0, 11.3, 0.2011, 0.0866, 5.306,
+            0.8038, 0, 0.7218, 0, 0,
         ),
     },
     "csb_wgmma": {
         "tile_m=128 tile_n=128 cluster=1 prepass=1": (
-            1, 1.285, 3.516, 1.311, 0.06947, 0.01867, 0, 2.943, 0, 1.266,
-            0, 0.1414, 2.026, 0,
+            1, 1.029, 3.674, 1.31, 0.06763, 0.01429, 0, 3.252, 0, 1.236,
+            0, 0.1082, 2.087, 0,
         ),
         "tile_m=128 tile_n=64 cluster=1 prepass=0": (
-            1, 2.08, 1.986, 1.381, 0.1172, 0, 0, 0, 0, 2.891,
-            0, 0, 0.737, 0,
+            1, 1.593, 2.519, 1.38, 0.1103, 0, 0, 0.2061, 0, 2.359,
+            0, 0, 0.7236, 0,
         ),
         "tile_m=128 tile_n=64 cluster=1 prepass=1": (
-            1, 3.033, 1.371, 1.018, 0.06926, 0.00667, 0, 2.687, 0, 3.444,
-            0, 0.05053, 0.5008, 0,
+            1, 2.668, 1.757, 1.001, 0.06997, 0, 0, 3.126, 0, 3,
+            0.02119, 0, 0.5203, 0,
         ),
         "tile_m=64 tile_n=128 cluster=1 prepass=1": (
-            1, 2.83, 1.717, 1.042, 0.04566, 0.00605, 0, 2.938, 0, 3.193,
-            0, 0.04583, 0.7778, 0,
+            1, 2.402, 2.148, 1.033, 0.04482, 0, 0, 3.324, 0, 2.68,
+            0, 0, 0.816, 0,
         ),
         "tile_m=64 tile_n=64 cluster=1 prepass=0": (
-            1, 3.266, 0.6565, 1.041, 0.1033, 0, 0, 0, 0, 8.564,
-            0, 0, 0, 0,
+            1, 3.12, 0.8112, 1.043, 0.1009, 0, 0, 0, 0, 8.266,
+            0, 0, 0, 0.02329,
         ),
         "tile_m=64 tile_n=64 cluster=1 prepass=1": (
-            1, 3.341, 0.7301, 0.7986, 0.03881, 0, 0, 2.491, 0, 7.703,
-            0, 0, 0.01326, 0.1808,
+            1, 3.135, 0.8972, 0.7923, 0.04108, 0, 0, 2.716, 0, 7.133,
+            0, 0, 0.1157, 0.1067,
         ),
     },
     "csb_wgmma_tf32": {
         "tile_m=128 tile_n=128 cluster=1 prepass=1": (
-            1, 1.602, 3.136, 0.8529, 0.07463, 0, 0, 1.042, 0, 1.398,
-            0, 0, 1.796, 0,
+            1, 1.447, 3.284, 0.8554, 0.06783, 0, 0, 1.115, 0, 1.362,
+            0, 0, 1.795, 0,
         ),
         "tile_m=128 tile_n=64 cluster=1 prepass=0": (
-            1, 2.025, 1.981, 1.059, 0.09979, 0, 0, 0, 0, 2.712,
-            0, 0, 0.6958, 0,
+            1, 1.652, 2.408, 1.058, 0.08784, 0, 0, 0.2445, 0, 2.265,
+            0.0004367, 0, 0.6704, 0,
         ),
         "tile_m=128 tile_n=64 cluster=1 prepass=1": (
-            1, 3.141, 1.246, 0.6679, 0.0653, 0.0009628, 0, 1.094, 0, 3.431,
-            0, 0.007294, 0.4946, 0,
+            1, 2.837, 1.603, 0.6612, 0.05718, 0, 0, 1.298, 0, 3.021,
+            0, 0, 0.5069, 0,
         ),
         "tile_m=64 tile_n=128 cluster=1 prepass=1": (
-            1, 2.873, 1.611, 0.6843, 0.02886, 0.0086, 0, 1.091, 0, 3.19,
-            0, 0.06516, 0.7993, 0,
+            1, 2.533, 1.995, 0.6729, 0.03213, 0, 0, 1.35, 0, 2.747,
+            0, 0, 0.7976, 0,
         ),
         "tile_m=64 tile_n=64 cluster=1 prepass=0": (
-            1, 3.146, 0.5384, 0.8531, 0.1147, 0, 0, 0, 0, 7.876,
-            0, 0, 0, 0.04433,
+            1, 2.967, 0.6851, 0.8598, 0.1066, 0, 0, 0, 0, 7.522,
+            0, 0, 0.07619, 0.02715,
         ),
         "tile_m=64 tile_n=64 cluster=1 prepass=1": (
-            1, 3.167, 0.8235, 0.5944, 0.02352, 0, 0, 0.8695, 0, 7.388,
-            0, 0, 0.1186, 0.2629,
+            1, 2.971, 0.9898, 0.5876, 0.02713, 0, 0, 1.037, 0, 6.89,
+            0, 0, 0.2498, 0.1341,
         ),
     },
 }
@@ -205,93 +205,95 @@ COSTS: dict[str, dict[str, tuple[float, ...]]] = {
 FACTORS: dict[str, dict[str, float]] = {
     "csb_rows": {
         "form=direct tile_n=128 warps=4 split=1":
-            1.021,
+            1.02,
         "form=direct tile_n=128 warps=4 split=2":
-            1.078,
+            1.079,
         "form=direct tile_n=128 warps=4 split=4":
-            1.044,
+            1.034,
         "form=direct tile_n=128 warps=8 split=2":
-            0.9592,
+            0.9607,
         "form=direct tile_n=32 warps=4 split=1":
-            0.9947,
+            0.9952,
         "form=direct tile_n=32 warps=4 split=2":
-            1.037,
+            1.036,
         "form=direct tile_n=32 warps=4 split=4":
-            1.012,
+            1.008,
         "form=direct tile_n=64 warps=4 split=1":
-            1.071,
+            1.072,
         "form=direct tile_n=64 warps=4 split=2":
-            1.153,
+            1.156,
         "form=direct tile_n=64 warps=4 split=4":
             1.238,
         "form=direct tile_n=64 warps=8 split=1":
-            0.9537,
+            0.9518,
         "form=direct tile_n=64 warps=8 split=2":
-            0.9485,
+            0.9478,
         "form=direct tile_n=64 warps=8 split=4":
-            0.9086,
+            0.9044,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            1.026,
+            1.035,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=256 column_tiles=1 buffers=2 resident=True":
-            1.042,
+            1.048,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.057,
+            1.056,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=2 resident=True":
-            1.033,
+            1.041,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
-            1.039,
+            1.027,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=256 column_tiles=4 buffers=2 resident=True":
-            0.9781,
+            0.9798,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9515,
+            0.9431,
         "form=panel tile_m=128 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.012,
+            1.01,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=128 column_tiles=1 buffers=2 resident=False":
-            0.9967,
+            0.9964,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=256 column_tiles=1 buffers=2 resident=False":
-            0.9919,
+            1.02,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=256 column_tiles=4 buffers=2 resident=True":
-            0.9969,
+            0.9934,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9889,
+            0.9828,
         "form=panel tile_m=256 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.017,
         "form=panel tile_m=256 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=2 resident=True":
-            1.053,
-        "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
-            1.118,
-        "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9907,
-        "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=256 column_tiles=2 buffers=2 resident=True":
-            1.068,
-        "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.016,
-        "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            0.9934,
-        "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.092,
-        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            0.9461,
-        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
-            1.07,
-        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=True":
-            0.9233,
-        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9615,
-        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=2 resident=True":
-            0.9671,
-        "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            1.009,
-        "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.054,
+        "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
+            1.113,
+        "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            0.9922,
+        "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=256 column_tiles=2 buffers=2 resident=True":
+            1.081,
+        "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            1.019,
+        "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=256 column_tiles=1 buffers=1 resident=True":
+            0.9956,
+        "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            1.117,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=True":
+            0.9408,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
+            1.078,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=True":
+            0.9241,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            0.9594,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=2 resident=True":
+            0.9455,
+        "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=128 column_tiles=1 buffers=1 resident=True":
+            0.9806,
+        "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=256 column_tiles=1 buffers=1 resident=True":
+            1.004,
+        "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            1.069,
         "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=512 column_tiles=1 buffers=2 resident=False":
-            1.047,
+            1.045,
         "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            0.9687,
+            0.9715,
         "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=True":
-            0.9379,
+            0.9288,
         "form=panel tile_m=64 tile_n=64 warps=4 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.098,
+            1.151,
     },
 }
 """Kernel → configuration → factor on its group's prediction."""
