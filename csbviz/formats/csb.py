@@ -28,9 +28,9 @@ class CSBMatrix:
 
     Ways to construct:
         ``CSBMatrix.from_scipy(S, block_shape=None, order="row", index="auto")``
-            from any SciPy sparse matrix or array; duplicates are summed, explicit zeros stay entries
+            from any sparse matrix of SciPy or CuPy; duplicates are summed, explicit zeros stay entries
         ``CSBMatrix.from_dense(D, ...)``
-            from a 2-D NumPy array; every value other than zero becomes an entry
+            from a 2-D NumPy or CuPy array; every value other than zero becomes an entry
         ``CSBMatrix.from_torch(T, ...)``
             from a 2-D PyTorch tensor, dense or sparse, of any device; keeps bfloat16
         ``CSBMatrix.load(path)``
@@ -120,9 +120,9 @@ class CSBMatrix:
 
         Parameters
         ----------
-        S : SciPy sparse matrix or array, M x N
-            Any format. Unsorted rows and duplicates are ordinary: duplicates are summed. Integers and bools
-            become floats.
+        S : SciPy or CuPy sparse matrix or array, M x N
+            Any format; CuPy's CSR is converted on its GPU. Unsorted rows and duplicates are ordinary:
+            duplicates are summed. Integers and bools become floats.
         block_shape : (int, int), int or None
             Powers of two up to 65536; None asks `choose_block_shape`.
         order : {"row", "col", "morton"}
@@ -148,7 +148,7 @@ class CSBMatrix:
 
     @classmethod
     def from_dense(cls, D, block_shape=None, order="row", index="auto") -> CSBMatrix:
-        """Convert a 2-D array, M x N; every value other than zero becomes an entry. See `from_scipy`."""
+        """Convert a 2-D array of NumPy or CuPy; values other than zero become entries. See `from_scipy`."""
 
         if dtypes.is_torch(D):
             return cls.from_torch(D, block_shape, order, index)
