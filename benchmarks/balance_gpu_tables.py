@@ -1,4 +1,4 @@
-"""The tables of docs/balance.md on what a GPU executed, from docs/data/balance_gpu.json."""
+"""The tables of docs/balance.md on what a GPU executed, from docs/data/balance_gpu.json and recordings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from csbviz.balance import STRATEGIES
+from csbviz.balance.recording import BalanceRecording, load_recording, recordings
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data" / "balance_gpu.json"
@@ -100,9 +101,30 @@ def tables(data: dict) -> str:
     return "\n\n".join((*parts, place))
 
 
+def recorded_table(recording: BalanceRecording) -> str:
+    """Time and λ of every run of a recording."""
+    head = ["µs", "λ planned", "λ measured", "jobs", "longest job / mean"]
+    lines = [f"| strategy | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
+    for run in recording.runs:
+        length = run.end_ns - run.start_ns
+        cells = [f"{run.median_us:.1f}", f"{run.planned_imbalance:.2f}", f"{run.imbalance:.2f}"]
+        cells += [str(run.item.size), f"{length.max() / length.mean():.2f}"]
+        lines.append(f"| {name_of((run.strategy, run.execution))} | {' | '.join(cells)} |")
+    shape = " x ".join(map(str, recording.matrix["shape"]))
+    place = f"{shape}, {recording.matrix['nnz']:,} nonzeros, N = {recording.n}, recorded {recording.date}"
+    return f"**{recording.title}** ({place})\n\n" + "\n".join(lines)
+
+
+def all_tables() -> str:
+    """What the document shows: the recorded runs, and the measurements over many layers."""
+    parts = [recorded_table(load_recording(path)) for path in recordings().values()]
+    if DATA.exists():
+        parts.append(tables(json.loads(DATA.read_text(encoding="utf-8"))))
+    return "\n\n".join(parts)
+
+
 def write_tables() -> None:
     """Put the tables between the markers of the document."""
     text = DOCUMENT.read_text(encoding="utf-8")
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    found = tables(json.loads(DATA.read_text(encoding="utf-8")))
-    DOCUMENT.write_text(f"{text[:begin]}\n\n{found}\n\n{text[end:]}", encoding="utf-8")
+    DOCUMENT.write_text(f"{text[:begin]}\n\n{all_tables()}\n\n{text[end:]}", encoding="utf-8")
