@@ -187,7 +187,7 @@ def test_special_values_of_b(name, op, precision):
 @pytest.mark.parametrize("scale_b", [1e-37, 1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("scale_a", [1e-30, 1.0, 1e30, 1e37])
 def test_operands_that_are_small_or_large_as_a_whole(scale_a, scale_b):
-    """Sums that leave the range of float32 become Inf, or NaN where products of both signs do; or subnormal."""
+    """Sums that leave the range of float32 become Inf, NaN where products of both signs do, or subnormal."""
     D = matrix((150, 200), density=0.1).to_dense() * np.float32(scale_a)
     A = CSBMatrix.from_dense(D, block_shape=64)
     for op in OPS:
