@@ -12,7 +12,7 @@ from ..errors import InputError, OptionError
 if TYPE_CHECKING:
     from ..formats import CSBMatrix
 
-__all__ = ["WorkPlan", "imbalance_of"]
+__all__ = ["WorkPlan", "block_counts", "imbalance_of"]
 
 _ITEM_FIELDS = {
     "unit": np.int32,
