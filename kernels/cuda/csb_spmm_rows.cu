@@ -17,8 +17,8 @@
 // so that the caller says which is which with two strides.
 //
 // B is in_rows x n, C is out_rows x n, both row-major and contiguous. ALIGNED: `values` and the rows of B and C
-// begin on 16-byte boundaries. Every element of C is written once, by one thread, and sums are added in a fixed order: every run
-// gives the same bits.
+// begin on 16-byte boundaries. Every element of C is written once, by one thread, and sums are added in a fixed
+// order: every run gives the same bits.
 //
 // Programmatic dependent launch. What a kernel reads before wait_for_previous_kernel() is the structure of A and
 // the plan, which no kernel of the stream writes; values and B may be results of the kernel before.
@@ -258,8 +258,10 @@ csb_rows_panel(const T* values, const Index* __restrict__ in_ind, const Pointer*
     unsigned* const my_spans = reinterpret_cast<unsigned*>(staged + capacity);
     const int tile_units = slots / out_block, chunk_blocks = chunk_rows / in_block;
     const Source<T, Index, Pointer, ALIGNED> source{
-        values,      in_ind,       blk_ptr,  place,          row_tile * tile_units, min(tile_units, units - row_tile * tile_units),
-        unit_stride, block_stride, in_block, chunk_rows - 1, unsigned(TILE * sizeof(T))};
+        values,      in_ind,       blk_ptr,
+        place,       row_tile * tile_units, min(tile_units, units - row_tile * tile_units),
+        unit_stride, block_stride, in_block,
+        chunk_rows - 1, unsigned(TILE * sizeof(T))};
 
     for (int i = threadIdx.x * 4; i < chunks * slots; i += blockDim.x * 4)
         copy_async<16>(my_spans + i, spans + size_t(row_tile) * chunks * slots + i);
@@ -324,8 +326,8 @@ csb_rows_panel(const T* values, const Index* __restrict__ in_ind, const Pointer*
 //
 // GROUP    lanes that share the columns of a tile, 16 bytes each; 32 / GROUP entries go in parallel.
 // jobs     uint2[out_rows + 1]: where the row's entries begin in `codes`, and which row it is.
-// codes    unsigned short or, if `wide`, unsigned[nnz]: row by row, where the entries lie: the block of the unit above
-//          offset_bits bits of place among that block's entries.
+// codes    unsigned short or, if `wide`, unsigned[nnz]: row by row, where the entries lie: the block of the unit
+//          above offset_bits bits of place among that block's entries.
 enum { DIRECT_WARPS = 8 };  // of a CTA, at most
 
 template <typename T, typename Index, typename Pointer, int GROUP, bool ALIGNED>
@@ -351,7 +353,7 @@ csb_rows_direct(const T* values, const Index* __restrict__ in_ind, const Pointer
     Pointer e = 0, my_begin = 0;
     const Pointer* unit_ptr = blk_ptr;
     int row = 0;
-    // Find the lane's entry of the run that begins at `first`, and its row of B. Lanes past the end take the last one.
+    // Find the lane's entry of the run that begins at `first`, and its row of B. Lanes past the end take the last.
     const auto locate = [&]() {
         const unsigned i = min(first + lane, to - 1);
         const unsigned code = wide ? __ldg(static_cast<const unsigned*>(codes) + i)

@@ -244,6 +244,8 @@ def _sensible(structure: Structure, launch: Launch, n: int, wanted: dict) -> boo
     tiles = -(-n // launch.tile_n)
     if launch.form == "direct":
         return True
+    if wanted.get("warps") is None and launch.warps < 16:  # too few to keep shared memory busy
+        return False
     rows, chunks = structure.lengths.size, -(-structure.inner // launch.chunk_k)
     free = {name for name in _TAKES["panel"] if wanted.get(name) is None}
     if "tile_m" in free and launch.tile_m >= 2 * rows and launch.tile_m > max(64, structure.block[0]):
@@ -254,7 +256,12 @@ def _sensible(structure: Structure, launch: Launch, n: int, wanted: dict) -> boo
         return False
     if "column_tiles" in free and launch.column_tiles > tiles:
         return False
-    return not ("buffers" in free and (launch.buffers == 2) == (launch.column_tiles * chunks == 1))
+    # A second panel pays where there is a next one, and entries that stay leave it time to come.
+    return not (
+        "buffers" in free
+        and launch.buffers == 2
+        and (launch.column_tiles * chunks == 1 or not launch.resident)
+    )
 
 
 def choose_launch(structure: Structure, n: int, device: DeviceLimits, **wanted) -> Launch:
@@ -287,8 +294,8 @@ def _why_not(structure: Structure, device: DeviceLimits, wanted: dict) -> str:
 
 # Fitted on an H100 to the launches of a sweep over layers of the DLMC at 90-98 % sparsity, 8 to 80 shapes a
 # product: microseconds for each of the terms below.
-_PANEL_COSTS = (3.09, 0.0, 0.622, 0.252, 3.47, 3.34, 0.669, 0.210, 3.42, 0.768)
-_DIRECT_COSTS = (0.568, 0.292, 0.508, 0.319, 0.0, 0.178, 5.31, 0.0)
+_PANEL_COSTS = (2.35, 0.173, 0.640, 0.387, 1.46, 6.87, 0.528, 0.186, 3.72, 1.29)
+_DIRECT_COSTS = (1.45, 0.298, 0.160, 0.227, 0.080, 2.15, 0.162, 0.0225, 6.89)
 
 
 def _panel_terms(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> tuple[float, ...]:
@@ -318,7 +325,7 @@ def _panel_terms(structure: Structure, launch: Launch, n: int, device: DeviceLim
         gathers,
         gathers if chunks > 1 else 0.0,  # rows of a chunk are less even
         rounds * each * float(structure.lengths.max(initial=0)) * 1e-3,
-        structure.lengths.size * n * 1e-6,
+        row_tiles * tiles * launch.tile_m * launch.tile_n * 1e-6,  # elements of C
     )
 
 
@@ -326,19 +333,20 @@ def _direct_terms(structure: Structure, launch: Launch, n: int, device: DeviceLi
     tiles, rows = -(-n // launch.tile_n), structure.lengths.size
     warps = rows * tiles * launch.split
     resident = device.multiprocessors * 32
-    runs = 32.0 * launch.split
-    longest = math.ceil(float(structure.lengths.max(initial=0)) / runs)
-    mean = structure.nnz / max(1, rows) / launch.split
-    parallel = 512 // (launch.tile_n * structure.item)
+    longest = math.ceil(float(structure.lengths.max(initial=0)) / (32 * launch.split))
+    mean = structure.nnz / rows / launch.split
+    lanes = launch.tile_n * structure.item // 16
+    rounds = math.ceil(warps / resident)
     return (
         1.0,
-        float(longest) * launch.tile_n / 32,
-        math.ceil(warps / resident) * (1.0 + mean / 32),
-        warps / resident,
-        warps / resident * mean / parallel / 8,
-        structure.nnz * tiles * launch.tile_n * 1e-6,
+        float(longest),
+        longest * lanes / 8.0,  # loads of B, one after the other
+        rounds * mean * lanes / 256.0,
+        warps / resident * launch.split,
+        warps / (device.multiprocessors * launch.warps) / 8.0,  # CTAs
+        structure.nnz * tiles * launch.tile_n * structure.item / 4 * 1e-6,
+        max(0.0, structure.nnz * n - 4e6) * 1e-6,  # what the L2 cache brings once the start is over
         structure.nnz * tiles * 1e-6,
-        structure.lengths.size * n * 1e-6,
     )
 
 
