@@ -186,19 +186,62 @@ def test_special_values_behave_as_in_a_float32_product(kind, op):
     S = (A.T if op == "A.T@B" else A).to_scipy()
     with np.errstate(all="ignore"):
         exact = S.astype(np.float64) @ B.astype(np.float64)
-        size = abs(S).astype(np.float64) @ np.abs(B.astype(np.float64))
         single = exact.astype(np.float32)
-    sure = np.isfinite(exact) & (size < 3e38)  # sums of larger terms may overflow on the way
+    finite = np.where(np.isfinite(B), np.abs(B.astype(np.float64)), 0)
+    size = abs(S).astype(np.float64) @ finite
+    sure = size < 3e38  # sums of larger terms may overflow on the way
     for shape in SHAPES:
-        if not fits(shape, A, op):
-            continue
-        result = run(A, op, B, **shape._asdict())
-        where = ~np.isfinite(exact)
-        assert np.array_equal(np.isnan(result[where]), np.isnan(single[where])), shape
-        assert np.array_equal(result[where & ~np.isnan(exact)], single[where & ~np.isnan(exact)]), shape
-        with np.errstate(all="ignore"):
-            wrong = np.abs(result.astype(np.float64) - exact) > 2e-6 * size + 1e-44 * inner
-        assert not (wrong & sure).any(), (shape, np.argwhere(wrong & sure)[:5])
+        if fits(shape, A, op):
+            result = run(A, op, B, **shape._asdict())
+            assert_like_float32(result, exact, single, size, sure)
+
+
+def assert_like_float32(result, exact, single, size, sure) -> None:
+    """NaN and Inf where float32 has them; elsewhere close in terms of |A|·|B| (`size`)."""
+    special = ~np.isfinite(exact) & sure
+    assert np.array_equal(result[special], single[special], equal_nan=True)
+    ordinary = np.isfinite(exact) & sure
+    wrong = np.abs(result[ordinary].astype(np.float64) - exact[ordinary]) > 2e-6 * size[ordinary] + 1e-42
+    assert not wrong.any(), (np.argwhere(wrong)[:5], wrong.sum())
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_values_that_change_after_the_plan_was_made(op):
+    """A tensor on the GPU may be trained: growth, Inf and tiny values are met by the slow path."""
+    torch = pytest.importorskip("torch")
+    import cupy
+
+    if not torch.cuda.is_available():
+        pytest.skip("PyTorch was installed without CUDA")
+    base = random_matrix(300, 250, 0.15)
+    values = torch.from_numpy(base.values.copy()).cuda()
+    A = CSBMatrix(values, base.row_ind, base.col_ind, base.blk_ptr, base.shape, base.block_shape)
+    inner = A.shape[0] if op == "A.T@B" else A.shape[1]
+    B = np.random.default_rng(0).standard_normal((inner, 90)).astype(np.float32)
+    on_device = cupy.asarray(B)
+    rows = A.shape[1] if op == "A.T@B" else A.shape[0]
+    shapes = [shape for shape in SHAPES if fits(shape, A, op)]
+    plans = [wgmma.prepare(A, op, 90, **shape._asdict()) for shape in shapes]
+    for change in ("none", "grow", "infinity", "spread"):
+        now = base.values.copy()
+        if change == "grow":
+            now *= 1000
+        elif change == "infinity":
+            now[now.size // 2] = np.inf
+        elif change == "spread":
+            now[::3] *= np.float32(1e-20)
+        values.copy_(torch.from_numpy(now))
+        torch.cuda.synchronize()
+        S = CSBMatrix(now, base.row_ind, base.col_ind, base.blk_ptr, base.shape, base.block_shape).to_scipy()
+        S = (S.T if op == "A.T@B" else S).astype(np.float64)
+        exact = S @ B.astype(np.float64)
+        finite = abs(S)
+        finite.data[~np.isfinite(finite.data)] = 0
+        size = finite @ np.abs(B.astype(np.float64))
+        for plan in plans:
+            out = cupy.full((rows, 90), cupy.nan, cupy.float32)
+            plan.run(on_device, out)
+            assert_like_float32(out.get(), exact, exact.astype(np.float32), size, size < 3e38)
 
 
 @pytest.mark.parametrize("magnitude", [1e-30, 1e-10, 1e10, 1e30])

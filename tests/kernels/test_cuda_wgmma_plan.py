@@ -15,6 +15,7 @@ from csbviz.ops.cuda.module import read_source
 from csbviz.ops.cuda.wgmma_plan import (
     TUNABLES,
     Shape,
+    block_threads,
     candidates,
     choose_shape,
     instantiations,
@@ -206,5 +207,8 @@ def test_the_source_says_what_the_plan_assumes():
     constants = dict(re.findall(r"constexpr int (\w+) = (\d+);", source))
     assert int(constants["EDGE"]) == wgmma_plan.EDGE
     assert int(constants["MAX_STAGES"]) == wgmma_plan._MAX_STAGES
-    assert int(constants["PRODUCER_WARPS"]) * 32 == wgmma_plan._PRODUCER_THREADS
+    assert "return rows == 2 ? 2 : fused ? 3 : 4;" in source
+    for shape in (Shape(64, 64), Shape(64, 64, prepass=0), Shape(128, 64)):
+        groups = 2 if shape.tile_m == 128 else 4 if shape.prepass else 3
+        assert block_threads(shape) == shape.tile_m * 2 + 128 * groups
     assert f"0x1p-{wgmma_plan._SPAN - wgmma_plan._TOP}f" in source

@@ -108,7 +108,9 @@ def prepare(
     kind, transpose = KINDS[precision or _CLASS[A.dtype]], is_transposed(op)
     rows, inner = A.shape[::-1] if transpose else A.shape
     wanted = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "cluster": cluster, "prepass": prepass}
-    shape = choose_shape(rows, inner, n, current_device().multiprocessors, kind, **wanted)
+    shape = choose_shape(
+        rows, inner, n, current_device().multiprocessors, kind, A.nnz / max(1, rows * inner), **wanted
+    )
     if rows == 0 or n == 0:
         return Prepared(lambda operand, out: out, 0, params=shape._asdict())
     if inner == 0:
