@@ -5,8 +5,8 @@
 // Versions, simple to fast:
 //   csb_sddmm_v1   a thread takes an entry and walks its two rows. Threads of a warp read rows far apart: fine while
 //                  a row is a few columns long, and nothing else is needed for those.
-//   csb_sddmm_v2   a warp takes 16 or 32 entries that are stored one after the other; a lane owns four of every 128
-//                  columns and keeps a sum of each entry in registers. Rows are read 16 bytes a lane. Entries of one block
+//   csb_sddmm_v2   a warp takes 32 entries that are stored one after the other; a lane owns four of every 128 columns
+//                  and keeps a sum of each entry in registers. Rows are read 16 bytes a lane. Entries of one block
 //                  share few rows, so the L1 cache serves most reads, and the row of U is read anew only where it
 //                  changes. In the end the lanes' sums are added and each lane is left with the total of one entry.
 //   csb_sddmm_add  second phase where the columns are dealt to several CTAs: adds their sums, in the order of columns.
@@ -17,7 +17,7 @@
 // of entry 32 * c, and there is one element more: the block of the last entry. So the block of entry e is found
 // between first_block[e / 32] and first_block[e / 32 + 1], mostly one and the same.
 
-constexpr int CHUNK = 32;  // entries for which one element of first_block stands
+constexpr int CHUNK = 32;   // entries a warp
 constexpr int LANE_COLUMNS = 4;
 constexpr int TILE = 32 * LANE_COLUMNS;  // columns that a warp reads at a time
 
@@ -95,11 +95,10 @@ __device__ __forceinline__ void load(Four<T>& x, const T* __restrict__ at, int l
     }
 }
 
-// Add the lanes' sums of 2 * HALF entries so that lane i returns the total of entry i % (2 * HALF): in each step a lane
-// gives away the half of its sums that belongs to its partner. For 32 entries that are 31 exchanges, where 32
-// reductions would take 160.
-template <int HALF, int ENTRIES, typename T>
-__device__ __forceinline__ T transposed_sum(T (&sum)[ENTRIES], int lane) {
+// Add the lanes' sums of 32 entries so that lane i returns the total of entry i: in each of five steps a lane gives
+// away the half of its sums that belongs to its partner, 31 exchanges in all where 32 reductions would take 160.
+template <int HALF, typename T>
+__device__ __forceinline__ T transposed_sum(T (&sum)[CHUNK], int lane) {
     if constexpr (HALF == 0) {
         return sum[0];
     } else {
@@ -110,37 +109,35 @@ __device__ __forceinline__ T transposed_sum(T (&sum)[ENTRIES], int lane) {
             const T kept = upper ? sum[i + HALF] : sum[i];
             sum[i] = kept + __shfl_xor_sync(0xffffffffu, given, HALF);
         }
-        return transposed_sum<HALF / 2, ENTRIES>(sum, lane);
+        return transposed_sum<HALF / 2>(sum, lane);
     }
 }
 
-// ENTRIES  entries a warp, 16 or 32: fewer make shorter chains of loads, more read a row of U less often.
-// Warp w of the grid's first dimension takes entries [ENTRIES * w, ENTRIES * (w + 1)); blockIdx.y takes the columns
+// Warp w of the grid's first dimension takes entries [32 * w, 32 * w + 32); blockIdx.y takes the columns
 // [blockIdx.y * span, (blockIdx.y + 1) * span), span a multiple of TILE, and writes to out[blockIdx.y * nnz + e].
-// Shared memory: int2 located[warps][ENTRIES], row and column of each entry of the warp.
-template <typename T, typename RowIndex, typename ColIndex, typename Pointer, int VECTOR, int ENTRIES>
+// Shared memory: int2 located[warps][CHUNK], row and column of each entry of the warp.
+template <typename T, typename RowIndex, typename ColIndex, typename Pointer, int VECTOR>
 __global__ void __launch_bounds__(512, sizeof(T) == 4 && VECTOR == 4 ? 2 : 1)
 csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ col_ind,
              const Pointer* __restrict__ blk_ptr, const int* __restrict__ first_block, long long nnz,
              int grid_columns, int block_rows, int block_columns, int n, int span, const T* __restrict__ U,
              const T* __restrict__ V, T* __restrict__ out) {
     static_assert(VECTOR == 1 || VECTOR == 4, "a lane loads one column or four at a time");
-    static_assert(ENTRIES == 16 || ENTRIES == 32, "the lanes of a warp locate the entries");
     constexpr int TOGETHER = sizeof(T) == 4 ? 4 : 2;  // entries whose rows of V are on the way at the same time
     extern __shared__ int2 located[];
     const Structure<RowIndex, ColIndex, Pointer> structure{row_ind, col_ind,      blk_ptr,    first_block,
                                                            nnz,     grid_columns, block_rows, block_columns};
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const long long first = ((long long)blockIdx.x * (blockDim.x / 32) + warp) * ENTRIES;
+    const long long first = ((long long)blockIdx.x * (blockDim.x / 32) + warp) * CHUNK;
     if (first >= nnz) return;  // the whole warp
-    int2* const mine = located + warp * ENTRIES;
+    int2* const mine = located + warp * CHUNK;
     // Past the end the last entry is taken again, and its sum left out.
-    if (lane < ENTRIES) mine[lane] = structure.locate(min(first + lane, nnz - 1));
-    __syncwarp();  // every lane sees where all entries lie
+    mine[lane] = structure.locate(min(first + lane, nnz - 1));
+    __syncwarp();  // every lane sees where all 32 entries lie
 
-    T sum[ENTRIES];
+    T sum[CHUNK];
 #pragma unroll
-    for (int i = 0; i < ENTRIES; i++) sum[i] = T(0);
+    for (int i = 0; i < CHUNK; i++) sum[i] = T(0);
     const int end = min(n, int(blockIdx.y + 1) * span);
     const int offset = VECTOR == 4 ? LANE_COLUMNS * lane : lane;
     for (int column = blockIdx.y * span + offset; column < end; column += TILE) {
@@ -148,20 +145,17 @@ csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ 
         int row = -1;
         Four<T> u{};
 #pragma unroll
-        for (int i = 0; i < ENTRIES; i += TOGETHER) {
-            int rows[TOGETHER];
+        for (int i = 0; i < CHUNK; i += TOGETHER) {
             Four<T> vs[TOGETHER];
 #pragma unroll
-            for (int j = 0; j < TOGETHER; j++) {
-                const int2 at = mine[i + j];
-                rows[j] = at.x;
-                load<VECTOR>(vs[j], V + size_t(at.y) * n + column, left);
-            }
+            for (int j = 0; j < TOGETHER; j++)
+                load<VECTOR>(vs[j], V + size_t(mine[i + j].y) * n + column, left);
 #pragma unroll
             for (int j = 0; j < TOGETHER; j++) {
-                if (rows[j] != row) {  // the same for all lanes
-                    row = rows[j];
-                    load<VECTOR>(u, U + size_t(row) * n + column, left);
+                const int next = mine[i + j].x;
+                if (next != row) {  // the same for all lanes
+                    load<VECTOR>(u, U + size_t(next) * n + column, left);
+                    row = next;
                 }
 #pragma unroll
                 for (int c = 0; c < LANE_COLUMNS; c++) sum[i + j] += u.at[c] * vs[j].at[c];
@@ -169,12 +163,8 @@ csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ 
         }
     }
     __syncwarp();  // lanes without columns left the loop early
-    if constexpr (ENTRIES == 16) {
-#pragma unroll
-        for (int i = 0; i < ENTRIES; i++) sum[i] += __shfl_xor_sync(0xffffffffu, sum[i], 16);
-    }
-    const T total = transposed_sum<ENTRIES / 2, ENTRIES>(sum, lane);
-    if (lane < ENTRIES && first + lane < nnz) out[blockIdx.y * nnz + first + lane] = total;
+    const T total = transposed_sum<CHUNK / 2>(sum, lane);
+    if (first + lane < nnz) out[blockIdx.y * nnz + first + lane] = total;
 }
 
 // ---------------------------------------------------------------------------------------------------------

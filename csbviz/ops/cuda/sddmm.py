@@ -23,9 +23,6 @@ _CHUNK, _TILE = 32, 128  # the same numbers as in the source
 _NARROW = 16
 """Up to this many columns a thread takes an entry: a warp would leave most of its lanes idle."""
 
-_ENTRIES = 32
-"""Entries a warp in version 2."""
-
 _WARPS = {"float32": 16, "float64": 8}
 """Warps of a CTA: many, because neighbouring entries share the rows that the L1 cache holds."""
 
@@ -38,7 +35,7 @@ def instantiations() -> tuple[Function, ...]:
     indices, pointers = ("uint8", "uint16"), ("int32", "int64")
     structure = (_DTYPES, indices, indices, pointers)
     first = [Function(_SOURCE, "csb_sddmm_v1", a) for a in product(*structure)]
-    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4), (_ENTRIES,))]
+    second = [Function(_SOURCE, "csb_sddmm_v2", a) for a in product(*structure, (1, 4))]
     return (*first, *second, *(Function(_SOURCE, "csb_sddmm_add", (dtype,)) for dtype in _DTYPES))
 
 
@@ -121,15 +118,15 @@ class SampledProduct:
 
     def _set_up_second(self, names: tuple, n: int, parts: int | None, multiprocessors: int) -> None:
         warps = _WARPS[self._dtype]
-        self._grid = -(-self._nnz // (_ENTRIES * warps))
+        self._grid = -(-self._nnz // (_CHUNK * warps))
         self.parts = parts or column_parts(self._grid, n, multiprocessors)
         tiles = -(-n // _TILE)
         span = -(-tiles // self.parts) * _TILE
         self._structure += (np.int32(span),)
-        self._threads, self._shared = 32 * warps, 8 * _ENTRIES * warps
+        self._threads, self._shared = 32 * warps, 8 * _CHUNK * warps
         # Four columns at a time only where rows are 16-byte aligned.
         self._kernels = {
-            vector: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, vector, _ENTRIES)))
+            vector: get_kernel(Function(_SOURCE, "csb_sddmm_v2", (*names, vector)))
             for vector in ((1, 4) if n % 4 == 0 else (1,))
         }
 
