@@ -53,7 +53,9 @@ def time_table(data: dict, kind: str) -> str:
     groups = {key: group for key, group in cases(data).items() if key[0] == kind}
     columns = sorted({key[-1] for key in groups})
     head = [f"N = {n}" for n in columns]
-    head += ["all", "fastest in", "λ planned", "λ measured", "jobs", "partials, KiB", "whole block rows"]
+    head += ["all", "fastest in", "λ planned", "λ measured", "jobs", "partials, KiB"]
+    whole = all("by_height" in record for group in groups.values() for record in group.values())
+    head += ["whole block rows"] if whole else []
     lines = [f"| strategy | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
     fastest = [min(group, key=lambda v: group[v]["median_us"]) for group in groups.values()]
     for variant in dict.fromkeys(v for group in groups.values() for v in group):
@@ -65,7 +67,8 @@ def time_table(data: dict, kind: str) -> str:
         cells = [f"{gain(own, variant, n):.2f}" for n in columns] + [f"**{gain(own, variant):.2f}**"]
         cells += [f"{fastest.count(variant)} of {len(groups)}"]
         cells += [f"{median('planned'):.2f}", f"{median('measured'):.2f}", f"{median('jobs'):.0f}"]
-        cells += [f"{median('partial_bytes') / 1024:.0f}", f"{gain(own, variant, height=WHOLE):.2f}"]
+        cells += [f"{median('partial_bytes') / 1024:.0f}"]
+        cells += [f"{gain(own, variant, height=WHOLE):.2f}"] if whole else []
         lines.append(f"| {name_of(variant)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -80,8 +83,36 @@ def gain(groups: dict, variant: tuple, n: int | None = None, height: str | None 
     return geomean(time_of(group[BEFORE]) / time_of(group[variant]) for group in chosen)
 
 
+def layer_table(data: dict) -> str:
+    """Every product with every strategy, without tickets: speed-up over block rows in order, the best bold."""
+    groups = cases(data)
+    variants = [v for v in dict.fromkeys(v for group in groups.values() for v in group) if v[1] != "ticket"]
+    head = ["sparsity", "nonzeros", "N", "λ in order", "µs in order", *(f"`{v[0]}`" for v in variants[1:])]
+    lines = [f"| layer | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
+    for (kind, _, target, _, n), group in sorted(groups.items(), key=_by_shape):
+        before = group[BEFORE]
+        gains = {v: before["median_us"] / group[v]["median_us"] for v in variants if v in group}
+        cells = [
+            target,
+            f"{before['nnz']:,}",
+            str(n),
+            f"{before['planned']:.2f}",
+            f"{before['median_us']:.1f}",
+        ]
+        for v in variants[1:]:
+            text = f"{gains[v]:.2f}" if v in gains else ""
+            cells.append(f"**{text}**" if v in gains and gains[v] == max(gains.values()) > 1 else text)
+        lines.append(f"| {kind} {before['m']} x {before['k']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_shape(entry: tuple) -> tuple:
+    (kind, _, target, _, n), group = entry
+    return group[BEFORE]["m"], group[BEFORE]["k"], kind, target, n
+
+
 def tables(data: dict) -> str:
-    """All that stands between the markers."""
+    """What was measured over many layers: by kind and strategy, and product by product."""
     device = data["device"]
     parts = []
     for kind, title in KINDS.items():
@@ -91,14 +122,17 @@ def tables(data: dict) -> str:
         targets = ", ".join(sorted({key[2] for key in keys}))
         parts.append(f"#### {title}\n\n{time_table(data, kind)}")
         parts.append(f"{len(keys)} products at sparsity {targets}.")
+    heights = ", ".join(map(str, data["heights"]))
     place = (
         f"{device['name']}, {data['when'][:10]}, float32, warm; kernel `csb_gather`; blocks "
-        f"{' x '.join(map(str, data['block_shape']))}; each strategy with the best of items of "
-        f"{', '.join(map(str, data['heights']))} rows, and in the last column with whole block rows. Times "
-        "are speed-ups over block rows in order (geometric means); λ, jobs and partials are medians over the "
-        "products. \\* bit-equal from run to run."
+        f"{' x '.join(map(str, data['block_shape']))}; each strategy with the best of items of {heights} "
+        "rows. N = … and *all* are speed-ups over block rows in order (geometric means), *whole block rows* "
+        "the same with items of 64 rows; λ, jobs and partials are medians over the products."
     )
-    return "\n\n".join((*parts, place))
+    if not any("by_height" in record for record in data["records"]):
+        place = place.replace(", *whole block rows* the same with items of 64 rows", "")
+    parts += [place, *filter(None, [data.get("note")])]
+    return "\n\n".join((*parts, f"#### Product by product\n\n{layer_table(data)}"))
 
 
 def recorded_table(recording: BalanceRecording) -> str:

@@ -29,6 +29,23 @@ def test_times_are_compared_with_block_rows_in_order():
     assert len(lines) == 4
 
 
+def test_the_best_of_a_product_is_bold():
+    size = {"m": 512, "k": 2048, "nnz": 104857}
+    records = [
+        record("in_order", "grid", 8.0, **size),
+        record("stream_k", "shares", 4.0, **size),
+        record("split_k", "ticket", 1.0, **size),  # with tickets: not in this table
+        record("in_order", "grid", 3.0, n=64, **size),
+        record("stream_k", "shares", 4.0, n=64, **size),
+    ]
+    lines = report.layer_table({"records": records}).splitlines()
+    assert lines[0].endswith("| µs in order | `stream_k` |")
+    assert lines[2:] == [
+        "| even 512 x 2048 | 0.9 | 104,857 | 64 | 1.50 | 3.0 | 0.75 |",
+        "| even 512 x 2048 | 0.9 | 104,857 | 128 | 1.50 | 8.0 | **2.00** |",
+    ]
+
+
 def test_a_case_without_the_strategy_to_compare_with_is_left_out():
     assert report.cases({"records": [record("swizzle", "grid", 1.0)]}) == {}
 
