@@ -106,6 +106,9 @@ def layer_table(data: dict) -> str:
     return "\n".join(lines)
 
 
+_BOLD = "Speed-ups over block rows in order, without tickets. Bold: the fastest, where it gains 2 % or more."
+
+
 def _by_shape(entry: tuple) -> tuple:
     (kind, _, target, _, n), group = entry
     return group[BEFORE]["m"], group[BEFORE]["k"], kind, target, n
@@ -132,7 +135,7 @@ def tables(data: dict) -> str:
     if not any("by_height" in record for record in data["records"]):
         place = place.replace(", *whole block rows* the same with items of 64 rows", "")
     parts += [place, *filter(None, [data.get("note")])]
-    return "\n\n".join((*parts, f"#### Product by product\n\n{layer_table(data)}"))
+    return "\n\n".join((*parts, "#### Product by product", _BOLD, layer_table(data)))
 
 
 def recorded_table(recording: BalanceRecording) -> str:
