@@ -86,6 +86,8 @@ def test_the_choice_fits_the_kernel(case, transpose):
     assert 4 <= layout.lanes <= 32
     assert layout.slots in TUNABLES["slots"]
     assert layout.threads <= 512
+    small = choose_layout(A, transpose, 40, clusters=False, products=2048)
+    assert 4 * small.slots * small.threads <= 2048
 
 
 def test_a_plan_is_small():

@@ -11,9 +11,12 @@ import numpy as np
 
 from csbviz.errors import UnavailableError
 from csbviz.formats.dtypes import VALUE_BYTES
+from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan, run_with
 from csbviz.ops.cuda.module import Function, current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.spmv_layout import TUNABLES, choose_layout
 from csbviz.ops.cuda.spmv_plan import SpmvLayout, build_spmv_plan
+from csbviz.ops.cuda.storage import device_arrays, padded_copy
+from csbviz.ops.cuda.workspace import PerStream, new_array
 from csbviz.ops.registry import SPMV_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
@@ -81,8 +84,6 @@ def prepare(
     UnavailableError
         If the matrix' values do not begin at a multiple of 16 bytes, or it is too large.
     """
-    from csbviz.ops.cuda.storage import device_arrays, padded_copy
-
     device = current_device()
     transpose = is_transposed(op)
     view = A.T if transpose else A
@@ -92,70 +93,71 @@ def prepare(
         raise UnavailableError(f"A {A.shape[0]} x {A.shape[1]} matrix with {A.nnz} entries is too large.")
     wanted = {"rows": rows, "shares": shares, "lanes": lanes, "slots": slots}
     clusters = device.capability >= (9, 0)
-    layout = choose_layout(A, transpose, device.multiprocessors, clusters, **wanted)
+    products = (device.shared_bytes - 1024) // (16 if A.dtype == "float64" else 8)  # and as much for x
+    layout = choose_layout(A, transpose, device.multiprocessors, clusters, products, **wanted)
     matrix = device_arrays(A, device.id)
     if matrix["values"].data.ptr % 16:
         raise UnavailableError("The matrix' values do not begin at a multiple of 16 bytes; clone the tensor.")
     plan = build_spmv_plan(A, transpose, layout)
     arrays = [padded_copy(a.ravel()) for a in (plan.place, plan.runs, plan.row_ptr)]
     in_ind = matrix["row_ind" if transpose else "col_ind"]
-    launch, extra = _launches(A, view, layout, plan, (matrix["values"], in_ind, *arrays), device)
-    read = sum(array.nbytes for array in (matrix["values"], in_ind, *arrays)) + extra
-    from csbviz.ops.cuda.launch import run_with
-
-    return Prepared(run_with(launch), read, None, layout._asdict(), launch=launch)
+    launch, partial_bytes = _launches(A, view, layout, plan, (matrix["values"], in_ind, *arrays), device)
+    read = sum(array.nbytes for array in (matrix["values"], in_ind, *arrays)) + partial_bytes
+    notes = f"partial sums take {partial_bytes} bytes for each stream" if partial_bytes else ""
+    return Prepared(run_with(launch), read, None, layout._asdict(), notes, launch=launch)
 
 
 def _launches(A, view, layout: SpmvLayout, plan, arrays, device: DeviceLimits):
-    """The launch or launches of a product, and the bytes of partial sums."""
-    import cupy
-
-    from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan
-
-    values, in_ind, place, runs, row_ptr = arrays
+    """What launches a product, and the bytes of partial sums."""
     jobs, rounds = plan.runs.shape[:2]
     wide = layout.rows > layout.threads
     cluster = layout.shares > 1 and not wide and device.capability >= (9, 0)
     mode = _WIDE if wide else _CLUSTER if cluster else _ALONE
     sums = np.dtype("float64" if A.dtype == "float64" else "float32")
-    staged = plan.window * sums.itemsize <= _STAGED_BYTES
-    capacity = -(-plan.capacity // 4) * 4
-    shared = capacity + (layout.rows if cluster else 0) + (plan.window if staged else 0)
-    row_lanes = min(5, _log2(max(1, layout.threads // layout.rows)))
-    partials = None
-    if wide or (layout.shares > 1 and not cluster):
-        partials = cupy.empty(jobs * layout.rows, sums)
+    capacity = -(-plan.capacity // 4) * 4 + (layout.rows if cluster else 0)
+    room = min(_STAGED_BYTES, device.shared_bytes - 1024 - capacity * sums.itemsize)
+    staged = plan.window * sums.itemsize <= room
     sizes = (
         rounds,
         _log2(layout.lanes),
         _log2(layout.rows),
-        row_lanes,
+        min(5, _log2(max(1, layout.threads // layout.rows))),
         _log2(layout.shares),
         _log2(view.block_shape[1]),
         plan.window,
-        capacity,
+        -(-plan.capacity // 4) * 4,
         *view.shape,
     )
-    kind = _TYPES[A.dtype]
-    kernel = get_kernel(Function(_SOURCE, "csb_spmv", (kind, str(in_ind.dtype), layout.slots, staged, mode)))
-    launch = LaunchPlan(
-        kernel,
-        (jobs,),
-        (layout.threads,),
-        shared * sums.itemsize,
-        (values, in_ind, place, runs, row_ptr, struct.pack("10i", *sizes), B, C, partials),
-        cluster=(layout.shares,) if cluster else None,
-    )
-    if partials is None:
-        return launch, 0
-    add = LaunchPlan(
-        get_kernel(Function(_SOURCE, "csb_add_shares", (kind,))),
-        (-(-view.shape[0] // 256),),
-        (256,),
-        0,
-        (partials, np.int32(_log2(layout.rows)), np.int32(layout.shares), np.int32(view.shape[0]), C),
-    )
-    return Launches(launch, add), partials.nbytes
+    kind, index = _TYPES[A.dtype], str(arrays[1].dtype)
+    kernel = get_kernel(Function(_SOURCE, "csb_spmv", (kind, index, layout.slots, staged, mode)))
+
+    def multiply(partials) -> LaunchPlan:
+        return LaunchPlan(
+            kernel,
+            (jobs,),
+            (layout.threads,),
+            (capacity + (plan.window if staged else 0)) * sums.itemsize,
+            (*arrays, struct.pack("10i", *sizes), B, C, partials),
+            cluster=(layout.shares,) if cluster else None,
+        )
+
+    if not wide and (cluster or layout.shares == 1):
+        return multiply(None), 0
+    add = get_kernel(Function(_SOURCE, "csb_add_shares", (kind,)))
+    height = np.int32(view.shape[0])
+
+    def with_partials() -> Launches:
+        partials = new_array(jobs * layout.rows, sums.name)
+        numbers = np.int32(_log2(layout.rows)), np.int32(layout.shares), height
+        second = LaunchPlan(add, (-(-view.shape[0] // 256),), (256,), 0, (partials, *numbers, C))
+        return Launches(multiply(partials), second)
+
+    kept = PerStream(with_partials())
+
+    def launch(stream: int, x: int, y: int) -> None:
+        kept.get(stream, with_partials)(stream, x, y)
+
+    return launch, jobs * layout.rows * sums.itemsize
 
 
 def _write_zeros(x, out):

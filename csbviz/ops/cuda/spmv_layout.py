@@ -48,7 +48,12 @@ _COSTS = _Costs()
 
 
 def choose_layout(
-    A: CSBMatrix, transpose: bool, multiprocessors: int, clusters: bool = True, **wanted: int | None
+    A: CSBMatrix,
+    transpose: bool,
+    multiprocessors: int,
+    clusters: bool = True,
+    products: int = 8192,
+    **wanted: int | None,
 ) -> SpmvLayout:
     """The layout that should be fastest.
 
@@ -62,6 +67,8 @@ def choose_layout(
         Of the device.
     clusters : bool
         Whether the device has them (compute capability 9.0).
+    products : int
+        Products that the shared memory of a CTA holds.
     **wanted : int or None
         Parameters of `TUNABLES` that the caller sets; None and absent ones are chosen.
 
@@ -92,6 +99,7 @@ def choose_layout(
             for threads in _allowed(wanted, "threads"):
                 groups = threads // lanes
                 slots = wanted.get("slots") or min(TUNABLES["slots"][-1], -(-runs // groups))
+                slots = max(1, min(slots, products // (4 * threads)))
                 layout = SpmvLayout(rows, shares, threads, lanes, slots)
                 rounds = -(-runs // layout.round_runs)
                 cost = _predict_us(layout, rounds, counts, multiprocessors, clusters)
