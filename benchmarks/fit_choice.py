@@ -171,6 +171,20 @@ def _fit_factors(found: Costs, points: list[Point], limits: DeviceLimits) -> Non
         found.factors[points[0].kernel][config] = float(f"{factor:.4g}")
 
 
+    """Scale each configuration to what it takes in a later sweep of few products, after changes to a kernel."""
+    """Scale each configuration to what it takes in a later sweep, of few products, after a kernel was changed."""
+    points = defaultdict(list)
+    for case in newer.cases.values():
+        for point in case:
+            if found.predict(point, newer.limits) is not None:
+                points[point.kernel, point.variant.config].append(point)
+    for (kernel, config), mine in points.items():
+        logs = [np.log(point.time / found.predict(point, newer.limits)) for point in mine]
+        known = found.factors[kernel].get(config, 1.0)
+        factor = known * float(np.exp(np.sum(logs) / (len(logs) + DOUBT)))
+        found.factors[kernel][config] = float(f"{factor:.4g}")
+
+
 def losses(measured: Measured, cases: list[tuple], costs: Costs) -> tuple[list[float], list[float]]:
     """For each case the time of the chosen variant over the least; and predicted over measured, for all."""
     lost, off = [], []
@@ -265,6 +279,7 @@ def main() -> None:
     """Fit, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweeps", type=Path, nargs="+", help="files of gpu_spmm --sweep")
+    parser.add_argument("--newer", type=Path, nargs="+", help="sweeps of kernels that were changed since")
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
     parser.add_argument("--json", type=Path, help="where the losses go")
     parser.add_argument("--write", action="store_true", help="write csbviz/ops/choice_costs.py")
@@ -273,6 +288,8 @@ def main() -> None:
     for name, classes in (("fp32", ("fp32",)), ("tf32", ("tf32", "fp32"))):
         measured = Measured(args.sweeps, args.dlmc, classes)
         found, rows[name] = evaluate(measured)
+        if args.newer:
+            correct(found, Measured(args.newer, args.dlmc, classes))
         costs.costs.update(found.costs)
         costs.factors.update(found.factors)
         for row in rows[name]:

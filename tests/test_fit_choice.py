@@ -123,3 +123,15 @@ def test_the_kinds_of_patterns_differ_as_they_say():
         for kind in ("uniform", "clustered")
     }
     assert blocks["clustered"].std() > 3 * blocks["uniform"].std()
+
+
+def test_a_later_sweep_scales_what_was_changed(measured):
+    costs = fit_choice.fit(measured, list(measured.cases))
+    newer = {
+        case: [p._replace(time=0.8 * p.time) for p in points if p.variant.config == "64"]
+        for case, points in measured.cases.items()
+    }
+    fit_choice.correct(costs, types.SimpleNamespace(cases=newer, limits=H100))
+    factors = costs.factors["csb_wgmma"]
+    assert factors["64"] == pytest.approx(0.8, rel=0.03)
+    assert "128" not in factors

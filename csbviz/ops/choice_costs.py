@@ -295,6 +295,30 @@ FACTORS: dict[str, dict[str, float]] = {
         "form=panel tile_m=64 tile_n=64 warps=4 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.151,
     },
+    "csb_wgmma": {
+        "tile_m=128 tile_n=128 cluster=1 prepass=1":
+            0.9579,
+        "tile_m=128 tile_n=64 cluster=1 prepass=0":
+            0.9998,
+        "tile_m=128 tile_n=64 cluster=1 prepass=1":
+            1.031,
+        "tile_m=64 tile_n=128 cluster=1 prepass=1":
+            0.9285,
+        "tile_m=64 tile_n=64 cluster=1 prepass=0":
+            0.9438,
+        "tile_m=64 tile_n=64 cluster=1 prepass=1":
+            0.934,
+    },
+    "csb_wgmma_tf32": {
+        "tile_m=128 tile_n=128 cluster=1 prepass=1":
+            0.9693,
+        "tile_m=128 tile_n=64 cluster=1 prepass=0":
+            0.9846,
+        "tile_m=64 tile_n=128 cluster=1 prepass=1":
+            0.9529,
+        "tile_m=64 tile_n=64 cluster=1 prepass=0":
+            0.958,
+    },
 }
 """Kernel → configuration → factor on its group's prediction."""
 # fmt: on
