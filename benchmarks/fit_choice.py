@@ -171,8 +171,8 @@ def _fit_factors(found: Costs, points: list[Point], limits: DeviceLimits) -> Non
         found.factors[points[0].kernel][config] = float(f"{factor:.4g}")
 
 
-    """Scale each configuration to what it takes in a later sweep of few products, after changes to a kernel."""
-    """Scale each configuration to what it takes in a later sweep, of few products, after a kernel was changed."""
+def correct(found: Costs, newer: Measured) -> None:
+    """Scale each configuration to what it takes in a later sweep of few products, after changes."""
     points = defaultdict(list)
     for case in newer.cases.values():
         for point in case:
