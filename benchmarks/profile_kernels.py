@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -182,15 +183,22 @@ def _sampled(case: Case) -> tuple[Callable[[], object], int]:
     return run, U.nbytes + V.nbytes + out.nbytes + index
 
 
-def run_cases(cases: list[Case], facts: Path) -> None:
-    """Under ncu: call every case once between the profiler's start and stop, after a kernel that marks it."""
+def run_cases(cases: list[Case], facts: Path, seconds: float) -> None:
+    """Under ncu: call every case once between the profiler's start and stop, after a kernel that marks it.
+
+    No case is begun after `seconds`: ncu tells what it measured only when this process has ended by itself.
+    """
     import cupy
     from cupy.cuda import profiler
 
     from csbviz.bench.gpu_timing import device_info
 
     known, left_out = [], []
+    deadline = time.monotonic() + seconds
     for case in cases:
+        if time.monotonic() > deadline:
+            left_out.append({**asdict(case), "reason": "There was no time left for it."})
+            continue
         try:
             run, compulsory = ready(case)
             marker = cupy.RawKernel(
@@ -199,7 +207,7 @@ def run_cases(cases: list[Case], facts: Path) -> None:
             marker((1,), (1,), ())
             run()
             cupy.cuda.Device().synchronize()
-        except (CSBVizError, ImportError) as error:
+        except (CSBVizError, ImportError, RuntimeError) as error:
             left_out.append({**asdict(case), "reason": " ".join(str(error).split())})
             continue
         profiler.start()
@@ -208,7 +216,7 @@ def run_cases(cases: list[Case], facts: Path) -> None:
         cupy.cuda.Device().synchronize()
         profiler.stop()
         known.append({**asdict(case), "compulsory_bytes": int(compulsory)})
-        facts.write_text(json.dumps({"cases": known, "left_out": left_out, "device": device_info()}))
+    facts.write_text(json.dumps({"cases": known, "left_out": left_out, "device": device_info()}))
 
 
 def read_profile(text: str, cases: list[dict]) -> list[dict]:
@@ -266,7 +274,7 @@ def profile(cases: list[Case], seconds: float, without: tuple[str, ...] = ()) ->
     ----------
     cases : list of Case
     seconds : float
-        Most time for all of them; what was measured until then is kept.
+        No case is begun later than this; what was measured until then is kept.
     without : tuple of str
         Keys of `METRICS` that this version of ncu does not know.
 
@@ -285,11 +293,12 @@ def profile(cases: list[Case], seconds: float, without: tuple[str, ...] = ()) ->
         metrics = [metric for name, (metric, _) in METRICS.items() if name not in without]
         command += ["--clock-control", "none", "--metrics", ",".join(metrics)]
         command += [sys.executable, "-m", "benchmarks.profile_kernels", "--run", str(wanted), str(facts)]
+        command += ["--seconds", str(seconds)]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
             text = done.stdout + done.stderr
-        except subprocess.TimeoutExpired as late:
-            text = (late.stdout or b"").decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            raise UnavailableError("ncu did not end a minute after its time.") from None
         if not facts.is_file():
             raise UnavailableError(f"ncu measured nothing: {' '.join(text.split())[-400:]}")
         known = json.loads(facts.read_text())
@@ -315,12 +324,12 @@ def main() -> None:
     parser.add_argument(
         "--without", metavar="KEY,…", default="", help=f"metrics to leave out: {', '.join(METRICS)}"
     )
-    parser.add_argument("--seconds", type=float, default=600.0, help="most time for all of it")
+    parser.add_argument("--seconds", type=float, default=600.0, help="begin no case later than this")
     parser.add_argument("--run", nargs=2, metavar=("CASES", "FACTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
         cases = [Case(**values) for values in json.loads(Path(options.run[0]).read_text())]
-        run_cases(cases, Path(options.run[1]))
+        run_cases(cases, Path(options.run[1]), options.seconds)
         return
     cases = all_cases(options.quick)
     if options.only:

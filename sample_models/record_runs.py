@@ -110,6 +110,10 @@ def write_minilm(folder: Path) -> None:
         sp.save_npz(folder / f"{name}.npz", csr)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def main() -> None:
     """Read the arguments and record."""
     parser = argparse.ArgumentParser(
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--only", default="cnn,minilm,random", help="which (default: %(default)s)")
     parser.add_argument("--minilm", type=Path, metavar="FOLDER", help="layers of MiniLM-L6 as files")
     parser.add_argument("--write-minilm", type=Path, metavar="FOLDER", help="write these files, and no more")
+    parser.add_argument("--n", type=_numbers, default=(128, 512), help="columns of B (default: 128,512)")
     parser.add_argument("--min-time", type=float, default=0.03, help="seconds of timing a kernel")
     options = parser.parse_args()
     if options.write_minilm:
@@ -130,8 +135,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     names = contenders()
     common = {"device": "cuda", "kernels": names, "min_time": options.min_time}
-    every = BenchRequest(ops=("A@B", "A.T@B", "A@x", "A.T@x", "layer"), ns=(128, 512), **common)
-    wide = BenchRequest(ops=every.ops, ns=(512,), **common)
+    every = BenchRequest(ops=("A@B", "A.T@B", "A@x", "A.T@x", "layer"), ns=options.n, **common)
     products = BenchRequest(ops=("A@B", "A.T@B"), ns=(512,), **common)
     wanted = options.only.split(",")
     try:
@@ -142,7 +146,7 @@ def main() -> None:
         if "minilm" in wanted:
             words, layers = minilm(options.minilm)
             title, path = "MiniLM-L6 at 90 %", options.out / "run_minilm_l6.json"
-            record(title, "sample:minilm_l6", words, layers, wide, path)
+            record(title, "sample:minilm_l6", words, layers, every, path)
         if "random" in wanted:
             title, path = "Random 2048 × 512, 70 to 95 %", options.out / "run_random.json"
             record(title, "", "seeded normals", random_matrices(), products, path)
