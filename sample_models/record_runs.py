@@ -80,17 +80,16 @@ def random_matrices() -> Iterator[tuple[str, sp.csr_matrix]]:
 
 
 def record(title: str, source: str, words: str, layers, request: BenchRequest, path: Path) -> None:
-    """Measure layers one after the other and write the recording."""
+    """Measure layers one after the other; the file is written anew after each, so that a cut run keeps some."""
+    settings = {"ops": list(request.ops), "ns": list(request.ns), "mode": request.mode, "seed": request.seed}
     runs = []
     for name, csr in layers:
         A = build(csr, "cuda")
         records = bench_matrix(A, request, name=name.removesuffix(".weight"))
         runs.append(RecordedRun(name, tuple(records), source, words))
+        save_recording(make_recording(title, runs, settings, device_facts("cuda")), path)
         bad = [f"{r.kernel} {r.op} {r.n}: {r.message}" for r in records if r.status in ("wrong", "failed")]
-        print(f"{title}, {name}: {len(records)} records", *bad, sep="\n  ", flush=True)
-    settings = {"ops": list(request.ops), "ns": list(request.ns), "mode": request.mode, "seed": request.seed}
-    save_recording(make_recording(title, runs, settings, device_facts("cuda")), path)
-    print(f"{path}: {path.stat().st_size:,} bytes", flush=True)
+        print(f"{path.name}, {name}: {len(records)} records", *bad, sep="\n  ", flush=True)
 
 
 def minilm(folder: Path | None) -> tuple[str, list[tuple[str, sp.csr_matrix]]]:
