@@ -80,7 +80,7 @@ def random_matrices() -> Iterator[tuple[str, sp.csr_matrix]]:
 
 
 def record(title: str, source: str, words: str, layers, request: BenchRequest, path: Path) -> None:
-    """Measure layers one after the other; the file is written anew after each, so that a cut run keeps some."""
+    """Measure layers one by one; the file is written anew after each, so that a cut run keeps some."""
     settings = {"ops": list(request.ops), "ns": list(request.ns), "mode": request.mode, "seed": request.seed}
     runs = []
     for name, csr in layers:
