@@ -60,7 +60,10 @@ class Settings:
     def layers(self) -> list[Layer]:
         """The matrices, in the order of their numbers."""
         layers = collection(self.folder, self.quick, self.every, self.seed) if self.folder else []
-        return layers + (sample(held_out(self.quick), self.every, self.seed) if self.held_out else [])
+        others = sample(held_out(self.quick), self.every, self.seed) if self.held_out else []
+        # Mixed, so that a run whose budget ends among them has measured some of each kind.
+        order = np.random.default_rng(self.seed).permutation(len(others))
+        return layers + [others[number] for number in order]
 
 
 def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
