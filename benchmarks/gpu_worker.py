@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["compile_all", "in_worker"]
 
-_SILENCE_SECONDS = 90.0
+_SILENCE_SECONDS = 40.0
 """A worker that says nothing for so long hangs."""
 
 
