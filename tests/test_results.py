@@ -102,3 +102,13 @@ def test_a_file_of_measurements_comes_back_as_it_was(tmp_path):
     data = gpu_data.read(tmp_path / "run.json")
     assert (data["when"], data["device"]) == ("today", {"name": "g"})
     assert data["records"] == [layers[record["layer"]] | record for record in records]
+
+
+def test_the_choice_is_compared_with_the_fastest_family():
+    found = ratios(
+        record("csb_cuda", 3.0),
+        record("csb_rows", 2.5),
+        record("csb_wgmma", 4.0),
+        record("csb_wgmma_tf32", 1.0, precision="tf32"),
+    )
+    assert found == {"time of A·B as chosen vs the fastest CSB kernel": "1.20 (≤ 1.20) / 1.1"}
