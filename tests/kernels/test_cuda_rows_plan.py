@@ -165,6 +165,24 @@ def test_a_launch_is_one_that_exists_and_fits(case, n, device):
             assert predict_us(structure, launch, n, device) > 0
 
 
+@pytest.mark.parametrize("skewed", [False, True], ids=["even rows", "a few long rows"])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_what_is_chosen_fits_when_it_is_built(skewed, transpose):
+    """The places are known before the plan is: at this density many launches are near the limit."""
+    rng = np.random.default_rng(2)
+    share = np.where(np.arange(512) % 32 < 3, 0.9, 0.1)[:, None] if skewed else 0.3
+    A = CSBMatrix.from_dense((rng.random((512, 640)) < share).astype(np.float32), block_shape=64)
+    structure, near = structure_of(A, transpose), 0
+    for launch in worth_trying(structure, 2048, H100, form="panel"):
+        arguments = launch.warps, launch.tile_m, launch.chunk_k, launch.resident
+        plan = build_panel_plan(A, transpose, *arguments)
+        assert plan.capacity == structure.count(launch.tile_m, launch.chunk_k)[not launch.resident]
+        needed = shared_bytes(structure, launch, plan.capacity)
+        assert needed <= H100.shared_bytes
+        near += needed > 0.9 * H100.shared_bytes
+    assert near
+
+
 def test_the_estimate_of_shared_memory_is_close():
     A = CASES[NAMES.index("usual")].matrix()
     structure = structure_of(A, False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from csbviz.errors import OptionError
 from csbviz.ops.cuda.direct_plan import code_bits
 from csbviz.ops.cuda.module import DeviceLimits, Function
-from csbviz.ops.cuda.panel_plan import MAX_PLACES, TOGETHER
+from csbviz.ops.cuda.panel_plan import MAX_PLACES, TOGETHER, count_places
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -131,6 +132,8 @@ class Structure(NamedTuple):
         Bytes of a value.
     dtype : str
         Type of the values.
+    count : callable
+        ``count(tile_m, chunk_k)``: the places that `count_places` finds.
     """
 
     lengths: np.ndarray
@@ -139,6 +142,7 @@ class Structure(NamedTuple):
     code_bits: int
     item: int
     dtype: str
+    count: Callable[[int, int], tuple[int, int]]
 
     @property
     def nnz(self) -> int:
@@ -157,9 +161,9 @@ def structure_of(A: CSBMatrix, transpose: bool) -> Structure:
         view = A.T if transpose else A
         lengths = np.bincount(view.coordinates()[0], minlength=max(1, view.shape[0]))
         bits = sum(code_bits(A, transpose))
-        A.cache[key] = Structure(
-            lengths, view.shape[1], tuple(view.block_shape), bits, _ITEM[A.dtype], A.dtype
-        )
+        count = functools.cache(functools.partial(count_places, A, transpose))
+        sides = tuple(view.block_shape)
+        A.cache[key] = Structure(lengths, view.shape[1], sides, bits, _ITEM[A.dtype], A.dtype, count)
     return A.cache[key]
 
 
@@ -170,6 +174,21 @@ def _places(structure: Structure, launch: Launch) -> int:
     mean = entries / launch.tile_m / chunks  # of a row in a chunk
     slack = 1.0 + (0.0 if chunks == 1 else 1.03 * math.sqrt(mean) / max(mean, 1.0))
     return int(entries * slack / (1 if launch.resident else chunks)) + 4 * TOGETHER
+
+
+def _fits(structure: Structure, launch: Launch, device: DeviceLimits) -> bool:
+    """Whether the shared memory suffices; the places are counted only where bounds leave it open."""
+
+    def enough(places: int) -> bool:
+        return places <= MAX_PLACES and shared_bytes(structure, launch, places) <= device.shared_bytes
+
+    most = int(structure.tile_entries(launch.tile_m).max(initial=0))
+    chunks = max(1, -(-structure.inner // launch.chunk_k))
+    if enough(max(TOGETHER, TOGETHER * most)):  # no four rows take more than four times their entries
+        return True
+    if not enough(most if launch.resident else most // chunks):
+        return False
+    return enough(structure.count(launch.tile_m, launch.chunk_k)[0 if launch.resident else 1])
 
 
 def shared_bytes(structure: Structure, launch: Launch, places: int | None = None) -> int:
@@ -202,9 +221,12 @@ def refusal(structure: Structure, launch: Launch, device: DeviceLimits) -> str |
             f"Blocks of {out_block} x {in_block} do not fit a panel launch with tile_m {launch.tile_m} "
             f"and chunk_k {launch.chunk_k}, which must not be smaller."
         )
-    needed = shared_bytes(structure, launch)
-    if _places(structure, launch) > MAX_PLACES or needed > device.shared_bytes:
-        return f"The launch needs about {needed} bytes of shared memory; this GPU has {device.shared_bytes}."
+    if not _fits(structure, launch, device):
+        needed = shared_bytes(structure, launch)
+        return (
+            f"The launch needs about {needed} bytes of shared memory and at most {MAX_PLACES} places for "
+            f"entries; this GPU gives a CTA {device.shared_bytes} bytes."
+        )
     return None
 
 

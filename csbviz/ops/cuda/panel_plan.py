@@ -14,7 +14,7 @@ from csbviz.errors import OptionError
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["MAX_PLACES", "TOGETHER", "PanelPlan", "build_panel_plan", "slots_of_rows"]
+__all__ = ["MAX_PLACES", "TOGETHER", "PanelPlan", "build_panel_plan", "count_places", "slots_of_rows"]
 
 TOGETHER = 4
 """Rows that a warp works at; the same number as in the source."""
@@ -76,14 +76,9 @@ def build_panel_plan(
     """
     view = A.T if transpose else A
     out, inner = view.coordinates()
-    tiles, chunks = max(1, -(-view.shape[0] // tile_m)), max(1, -(-view.shape[1] // chunk_k))
-    lengths = np.bincount(out, minlength=tiles * tile_m)
-    slot_of_row, row_of_slot = slots_of_rows(lengths.reshape(tiles, tile_m), warps)
-    key = (out // tile_m * chunks + inner // chunk_k) * tile_m + slot_of_row.ravel()[out]
-    lengths = np.bincount(key, minlength=tiles * chunks * tile_m)
-
-    # The four rows of a warp lie side by side, so each takes as many places as the longest of them.
-    longest = lengths.reshape(-1, TOGETHER).max(axis=1)
+    tiles, chunks = _grid(view.shape, tile_m, chunk_k)
+    key, lengths, row_of_slot = _deal(out, inner, tiles, chunks, warps, tile_m, chunk_k)
+    longest = _longest_of_four(lengths)
     ends = TOGETHER * np.cumsum(longest.reshape(tiles if resident else tiles * chunks, -1), axis=1)
     capacity = int(ends[:, -1].max(initial=TOGETHER))
     if capacity > MAX_PLACES:
@@ -96,6 +91,44 @@ def build_panel_plan(
     place = first[key] + TOGETHER * _rank(key, inner, lengths)
     spans = (first | lengths << 16).astype(np.uint32).reshape(tiles, chunks, tile_m)
     return PanelPlan(place.astype(np.uint16), row_of_slot.astype(np.uint16), spans, max(capacity, TOGETHER))
+
+
+def count_places(A: CSBMatrix, transpose: bool, tile_m: int, chunk_k: int) -> tuple[int, int]:
+    """Places that a tile needs at most, for the entries of all chunks together and for those of one chunk.
+
+    Parameters
+    ----------
+    A, transpose, tile_m, chunk_k
+        As for `build_panel_plan`. Any number of warps gets the same rows together.
+
+    Returns
+    -------
+    resident, chunk : int
+        The `capacity` of a plan with and without resident entries.
+    """
+    view = A.T if transpose else A
+    tiles, chunks = _grid(view.shape, tile_m, chunk_k)
+    _, lengths, _ = _deal(*view.coordinates(), tiles, chunks, 1, tile_m, chunk_k)
+    places = TOGETHER * _longest_of_four(lengths).reshape(tiles, chunks, -1).sum(axis=2)
+    return int(places.sum(axis=1).max(initial=TOGETHER)), int(places.max(initial=TOGETHER))
+
+
+def _grid(shape: tuple[int, int], tile_m: int, chunk_k: int) -> tuple[int, int]:
+    """Tiles of rows and chunks of the inner dimension."""
+    return max(1, -(-shape[0] // tile_m)), max(1, -(-shape[1] // chunk_k))
+
+
+def _deal(out, inner, tiles: int, chunks: int, warps: int, tile_m: int, chunk_k: int):
+    """Each entry's tile, chunk and slot as one number; entries of each such number; the row of each slot."""
+    lengths = np.bincount(out, minlength=tiles * tile_m)
+    slot_of_row, row_of_slot = slots_of_rows(lengths.reshape(tiles, tile_m), warps)
+    key = (out // tile_m * chunks + inner // chunk_k) * tile_m + slot_of_row.ravel()[out]
+    return key, np.bincount(key, minlength=tiles * chunks * tile_m), row_of_slot
+
+
+def _longest_of_four(lengths: np.ndarray) -> np.ndarray:
+    """The four rows of a warp lie side by side, so each takes as many places as the longest of them."""
+    return lengths.reshape(-1, TOGETHER).max(axis=1)
 
 
 def slots_of_rows(lengths: np.ndarray, warps: int) -> tuple[np.ndarray, np.ndarray]:
