@@ -57,7 +57,8 @@ csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups
     for (int w = 0; w < 8; w++) largest = max(largest, largest_of[w]), smallest = min(smallest, smallest_of[w]);
     float inverse;
     const float scale = PartOfB<KIND>::scale_of(largest, smallest, inverse_a, inverse);
-    if (t == 0) scales[size_t(blockIdx.x) * 4] = inverse;
+    // All sixteen bytes: bulk copies read them.
+    if (t == 0) reinterpret_cast<float4*>(scales)[blockIdx.x] = make_float4(inverse, 0.0f, 0.0f, 0.0f);
     part.write_sectors(reinterpret_cast<uint4*>(image + size_t(blockIdx.x) * (Class<KIND>::HALVES * B_PIECE)), row, t, scale);
 }
 
