@@ -147,7 +147,7 @@ def main() -> None:
             title, path = "MiniLM-L6 at 90 %", options.out / "run_minilm_l6.json"
             record(title, "sample:minilm_l6", words, layers, every, path)
         if "random" in wanted:
-            title, path = "Random 2048 × 512, 70 to 95 %", options.out / "run_random.json"
+            title, path = "Random 2048 × 512", options.out / "run_random.json"
             record(title, "", "seeded normals", random_matrices(), products, path)
     except CSBVizError as error:
         sys.exit(str(error))
