@@ -102,14 +102,18 @@ class Measured:
         matrices = structures(folder, {tuple(record[name] for name in keys) for record in records})
         best: dict[tuple, dict] = defaultdict(dict)
         for record in records:
-            if record["status"] != "ok" or not record["nnz"] or record["precision"] not in classes:
+            if record["status"] != "ok" or not record["nnz"] or record.get("precision") not in classes:
                 continue
-            variant = variant_of(record["kernel"], record["params"])
+            if "stored" in record:  # the product of another matrix
+                continue
+            # In a run that is no sweep the automatic kernels say which one they took.
+            kernel = record["params"].get("kernel", record["kernel"])
+            variant = variant_of(kernel, record["params"])
             if variant is None:
                 continue
             matrix = tuple(record[name] for name in keys)
             structure = matrices[matrix][record["op"].startswith("A.T")]
-            point = Point(record["kernel"], variant, structure, record["n"], record["median_us"])
+            point = Point(kernel, variant, structure, record["n"], record["median_us"])
             case, key = (matrix, record["op"], record["n"]), (point.kernel, str(variant))
             if key not in best[case] or point.time < best[case][key].time:
                 best[case][key] = point
@@ -279,7 +283,7 @@ def main() -> None:
     """Fit, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sweeps", type=Path, nargs="+", help="files of gpu_spmm --sweep")
-    parser.add_argument("--newer", type=Path, nargs="+", help="sweeps of kernels that were changed since")
+    parser.add_argument("--newer", type=Path, nargs="+", help="later runs, sweeps or not: scale to them")
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
     parser.add_argument("--json", type=Path, help="where the losses go")
     parser.add_argument("--write", action="store_true", help="write csbviz/ops/choice_costs.py")
@@ -296,6 +300,7 @@ def main() -> None:
             print(name, row)
     if args.json:
         header = {"when": measured.when, "device": measured.device}
+        header["scaled_to"] = [path.name for path in args.newer or ()]
         args.json.write_text(json.dumps(header | {"losses": rows}, indent=1) + "\n", encoding="utf-8")
     if args.write:
         write_costs(costs, f"{measured.device['name']}, {measured.when[:10]}")

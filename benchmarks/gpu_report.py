@@ -36,6 +36,26 @@ class Report:
             f"{self._data['when'][:10]}; sparsity is the pruning target."
         )
 
+    def _arguments(self) -> str:
+        words = list(self._data.get("arguments", ()))
+        for name in ("--dlmc", "--json", "--budget"):  # of the machine, not of what was measured
+            if name in words:
+                del words[words.index(name) : words.index(name) + 2]
+        return " ".join(["--dlmc DIR", *words])
+
+    def _left_out(self) -> str:
+        """What the command measures besides, where the run was told to leave it out."""
+        parts = []
+        if not any(key.model == HELD_OUT for key in self._cases):
+            parts.append("a held-out set of seeded matrices")
+        if not any(key.dtype == "float16" for key in self._cases):
+            parts.append("half-precision products")
+        if not any(key.mode.startswith("call: ") for key in self._cases):
+            parts.append("what calls cost from Python")
+        if not parts:
+            return ""
+        return f"\nNot in this run, though the command can measure it: {', '.join(parts)}."
+
     def _columns(self) -> str:
         by_model: dict[str, set] = defaultdict(set)
         for key in self._cases:
@@ -60,13 +80,14 @@ class Report:
         """The tables of docs/measuring.md."""
         by_columns = ["", "cases", "A·B vs cuSPARSE", "vs cuBLAS fp32", "Aᵀ·B vs cuSPARSE"]
         parts = [
-            "`python -m benchmarks.gpu_spmm --dlmc DIR --json docs/data/gpu_spmm.json`, which is what\n"
-            "`make bench-gpu` runs. Ratios are the other's time over CSB's: above 1 CSB is "
-            "faster. Geometric means "
-            f"over the\nmatrices and {self._columns()}, then the aim; bold where it is\nreached. In rows of "
-            "times lower is better, and the worst case stands in brackets. Every library has its "
-            "best\nalgorithm "
-            "in each case. Matrices that pruning left without a single entry are not counted.",
+            f"`python -m benchmarks.gpu_spmm {self._arguments()}`\n"
+            "(`make bench-gpu`). Ratios are the other's time over CSB's: above 1 CSB is faster. "
+            "Geometric means over\n"
+            f"the matrices and {self._columns()}, then the aim; bold where it is reached.\n"
+            "In rows of times lower is better, and the worst case stands in brackets. Every "
+            "library has its best\n"
+            "algorithm in each case. Matrices that pruning left without a single entry are not counted."
+            f"{self._left_out()}",
             table(HEADER, self._main()),
             self.place(),
             "By sparsity and number of columns, `csb_cuda`:",
@@ -116,6 +137,15 @@ class Report:
             table(["call", "µs"], rows),
         ]
 
+    def _scaled(self) -> list[str]:
+        if not self._choice.get("scaled_to"):
+            return []
+        return [
+            "Tensor-core kernels and panels were changed after the sweep. The costs were "
+            "therefore scaled to the\n"
+            "times of the run above (`--newer`); that run itself still chose by the costs before."
+        ]
+
     def _choice_part(self) -> list[str]:
         if self._choice is None:
             return []
@@ -139,5 +169,6 @@ class Report:
             "square of the "
             "log).",
             table(["", "cases", "mean", "95 %", "worst", "prediction off"], rows),
+            *self._scaled(),
             f"{self._choice['device']['name']}, {self._choice['when'][:10]}.",
         ]

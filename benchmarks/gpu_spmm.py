@@ -300,6 +300,7 @@ def main() -> None:
     except (SystemExit, KeyboardInterrupt):
         lost.append("the run was interrupted")
     header = {"when": when, "device": device, "mode": "warm", "numpy": np.__version__}
+    header["arguments"] = sys.argv[1:]
     header |= {"seconds": round(time.perf_counter() - start - compiled, 1), "lost": lost}
     numbers = sorted(layers)
     place = {number: row for row, number in enumerate(numbers)}

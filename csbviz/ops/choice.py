@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from csbviz.errors import UnavailableError
+from csbviz.errors import CSBVizError, OptionError, UnavailableError
 from csbviz.ops import choice_model
 from csbviz.ops.cuda.module import missing_reason
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, availability, get_kernel, kernels, register
@@ -19,7 +19,7 @@ from csbviz.ops.tuned import recall
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["AUTOMATIC", "Choice", "choose"]
+__all__ = ["AUTOMATIC", "Choice", "choices", "choose"]
 
 AUTOMATIC = ("csb_cuda", "csb_cuda_tf32")
 """Kernels that choose among others; nothing chooses them."""
@@ -55,7 +55,17 @@ class Choice(NamedTuple):
 
 
 def choose(A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = None) -> Choice:
-    """The kernel and parameters that should be fastest on the current CUDA device.
+    """The kernel and parameters that should be fastest on the current CUDA device: the first of `choices`."""
+    return choices(A, op, n, precisions)[0]
+
+
+def choices(
+    A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = None, most: int = 4
+) -> list[Choice]:
+    """What to take for a product on the current CUDA device, the first first.
+
+    A launch may turn out too large when its plan is made, since the model only estimates some sizes; then the
+    next is taken. The last are kernels with launches of their own choice.
 
     Parameters
     ----------
@@ -67,6 +77,8 @@ def choose(A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = N
         Columns of B.
     precisions : tuple of str, optional
         Precision classes that will do; by default the dtype's own.
+    most : int
+        Variants of the model.
 
     Raises
     ------
@@ -75,16 +87,15 @@ def choose(A: CSBMatrix, op: str, n: int, precisions: tuple[str, ...] | None = N
     """
     precisions = precisions or (_OWN_CLASS[A.dtype],)
     usable, reasons = _usable(A, op, n, precisions)
-    known = recall(A, op, n, "cuda")
-    if known is not None and known[0] in {kernel.name for kernel in usable}:
-        return Choice(known[0], known[1], None, "measured")
     if not usable:
         detail = reasons[0] if reasons else f"there is none for {A.dtype} values"
         raise UnavailableError(f"No CSB kernel on this GPU can compute {op}: {detail}")
-    predicted = choice_model.rank(A, op, n, [kernel.name for kernel in usable])
-    if predicted is not None:
-        return Choice(*predicted, "model")
-    return Choice(_by_rule(A, [kernel.name for kernel in usable]), {}, None, "rule")
+    names = [kernel.name for kernel in usable]
+    found = [Choice(*ranked, "model") for ranked in choice_model.rank(A, op, n, names)[:most]]
+    known = recall(A, op, n, "cuda")
+    if known is not None and known[0] in names:
+        found.insert(0, Choice(*known, None, "measured"))
+    return found + [Choice(name, {}, None, "rule") for name in _by_rule(A, names)]
 
 
 _OWN_CLASS = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16"}
@@ -112,11 +123,11 @@ def _families(op: str, dtype: str, precisions: tuple[str, ...]) -> tuple[Kernel,
     )
 
 
-def _by_rule(A, names: list[str]) -> str:
+def _by_rule(A, names: list[str]) -> list[str]:
     cells = A.shape[0] * A.shape[1]
     dense = bool(cells) and A.nnz / cells >= DENSE_ENOUGH
     order = _FROM_DENSE if dense else _FROM_SPARSE
-    return min(names, key=lambda name: order.index(name) if name in order else len(order))
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def _prepare(
@@ -124,12 +135,20 @@ def _prepare(
 ) -> Prepared:
     """Make the chosen kernel ready; with a named balance strategy, the kernel that executes such plans."""
     if balance != "auto":
-        choice = Choice("csb_gather", {}, None, "rule")
-    else:
-        choice = choose(A, op, n, ("tf32", "fp32") if tf32 else None)
-    kernel = get_kernel(choice.kernel)
-    prepared = kernel.prepare(A, op, n, threads=threads, balance=balance, **choice.params)
-    prepared.params = {"kernel": kernel.name, "choice": choice.source} | prepared.params
+        return _named(Choice("csb_gather", {}, None, "rule"), A, op, n, threads=threads, balance=balance)
+    last: CSBVizError | None = None
+    for choice in choices(A, op, n, ("tf32", "fp32") if tf32 else None):
+        try:
+            return _named(choice, A, op, n, threads=threads)
+        except (OptionError, UnavailableError) as error:
+            last = last or error
+    raise last
+
+
+def _named(choice: Choice, A, op: str, n: int, **options) -> Prepared:
+    """The chosen kernel made ready; its parameters say which one it is."""
+    prepared = get_kernel(choice.kernel).prepare(A, op, n, **options, **choice.params)
+    prepared.params = {"kernel": choice.kernel, "choice": choice.source} | prepared.params
     return prepared
 
 

@@ -17,19 +17,24 @@ __all__ = ["choice_candidates"]
 _PANELS = (
     # tile_m, tile_n, warps, chunk_k, column_tiles, resident
     (64, 32, 16, 512, 1, True),
+    (64, 32, 16, 512, 1, False),
     (64, 32, 16, 256, 1, True),
     (64, 32, 16, 256, 1, False),
-    (64, 64, 8, 512, 1, False),
+    (64, 64, 16, 512, 1, True),
+    (64, 64, 16, 512, 1, False),
+    (64, 64, 16, 512, 2, True),
+    (64, 64, 16, 512, 8, True),
     (64, 64, 16, 256, 1, True),
     (128, 32, 32, 512, 1, True),
     (128, 32, 32, 256, 1, True),
-    (128, 64, 16, 512, 1, False),
     (128, 64, 16, 512, 1, True),
+    (128, 64, 16, 512, 1, False),
+    (128, 64, 16, 512, 4, True),
     (128, 64, 32, 512, 1, True),
     (128, 64, 16, 256, 1, False),
-    (128, 64, 16, 256, 4, True),
     (256, 32, 32, 512, 1, True),
     (256, 64, 32, 512, 1, True),
+    (256, 64, 16, 512, 2, True),
     (256, 64, 32, 256, 2, True),
     (256, 64, 16, 256, 1, False),
     (512, 64, 32, 512, 1, True),
@@ -39,6 +44,7 @@ _DIRECT = (
     (32, 4, 1),
     (32, 4, 2),
     (32, 4, 4),
+    (32, 8, 1),
     (64, 4, 1),
     (64, 4, 2),
     (64, 4, 4),
@@ -48,9 +54,12 @@ _DIRECT = (
     (128, 4, 1),
     (128, 4, 2),
     (128, 4, 4),
+    (128, 8, 1),
     (128, 8, 2),
+    (128, 8, 4),
 )
-"""Launches of csb_rows: of 224 in a sweep over 50 products, the best of 20 lost 0.2 % against all."""
+"""Launches of csb_rows: of 224 in a sweep over 50 products, the best of 20 lost 0.2 % against all. Those
+that the kernel took by itself and that were the fastest of a later run came on top."""
 
 _MOST_CLUSTER = 1
 """Clusters that share tiles of B were the fastest for no product."""
@@ -98,8 +107,9 @@ def _launches(structure, n: int) -> Iterable[panel_launch.Launch]:
             continue
         if (not resident and chunks == 1) or column_tiles > -(-n // width):
             continue
-        buffers = 1 if column_tiles * chunks == 1 else 2
-        yield panel_launch.Launch("panel", width, warps, tile_m, chunk_k, column_tiles, buffers, resident)
+        # A second buffer brings the next panel meanwhile, and takes the memory of larger tiles.
+        for buffers in (1,) if column_tiles * chunks == 1 else (1, 2):
+            yield panel_launch.Launch("panel", width, warps, tile_m, chunk_k, column_tiles, buffers, resident)
     for tile_n, warps, split in _DIRECT:
         width = tile_n // wide
         if width < 2 * n or tile_n == 32:

@@ -203,21 +203,35 @@ COSTS: dict[str, dict[str, tuple[float, ...]]] = {
 """Kernel → group of launches → CTAs that a multiprocessor runs at once, then the cost of each term."""
 
 FACTORS: dict[str, dict[str, float]] = {
+    "csb_mma": {
+        "tile=64x64 stages=1":
+            0.9914,
+    },
+    "csb_mma_tf32": {
+        "tile=64x64 stages=1":
+            0.9512,
+    },
     "csb_rows": {
         "form=direct tile_n=128 warps=4 split=1":
-            1.02,
+            0.9637,
         "form=direct tile_n=128 warps=4 split=2":
             1.079,
         "form=direct tile_n=128 warps=4 split=4":
             1.034,
+        "form=direct tile_n=128 warps=8 split=1":
+            0.8973,
         "form=direct tile_n=128 warps=8 split=2":
-            0.9607,
+            0.9958,
+        "form=direct tile_n=128 warps=8 split=4":
+            0.929,
         "form=direct tile_n=32 warps=4 split=1":
             0.9952,
         "form=direct tile_n=32 warps=4 split=2":
             1.036,
         "form=direct tile_n=32 warps=4 split=4":
             1.008,
+        "form=direct tile_n=32 warps=8 split=1":
+            0.999,
         "form=direct tile_n=64 warps=4 split=1":
             1.072,
         "form=direct tile_n=64 warps=4 split=2":
@@ -225,11 +239,13 @@ FACTORS: dict[str, dict[str, float]] = {
         "form=direct tile_n=64 warps=4 split=4":
             1.238,
         "form=direct tile_n=64 warps=8 split=1":
-            0.9518,
+            0.9184,
         "form=direct tile_n=64 warps=8 split=2":
-            0.9478,
+            0.9813,
         "form=direct tile_n=64 warps=8 split=4":
-            0.9044,
+            0.8898,
+        "form=panel tile_m=128 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            1.024,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=256 column_tiles=1 buffers=1 resident=True":
             1.035,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=256 column_tiles=1 buffers=2 resident=True":
@@ -238,12 +254,18 @@ FACTORS: dict[str, dict[str, float]] = {
             1.056,
         "form=panel tile_m=128 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=2 resident=True":
             1.041,
+        "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=False":
+            0.9892,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
-            1.027,
+            1.119,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=256 column_tiles=4 buffers=2 resident=True":
             0.9798,
+        "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=False":
+            0.9709,
         "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9431,
+            0.9084,
+        "form=panel tile_m=128 tile_n=64 warps=16 chunk_k=512 column_tiles=4 buffers=1 resident=True":
+            0.9808,
         "form=panel tile_m=128 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.01,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=128 column_tiles=1 buffers=2 resident=False":
@@ -254,6 +276,8 @@ FACTORS: dict[str, dict[str, float]] = {
             0.9934,
         "form=panel tile_m=128 tile_n=64 warps=8 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             0.9828,
+        "form=panel tile_m=256 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            0.9868,
         "form=panel tile_m=256 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.017,
         "form=panel tile_m=256 tile_n=32 warps=32 chunk_k=512 column_tiles=1 buffers=2 resident=True":
@@ -262,24 +286,30 @@ FACTORS: dict[str, dict[str, float]] = {
             1.113,
         "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             0.9922,
+        "form=panel tile_m=256 tile_n=64 warps=16 chunk_k=512 column_tiles=2 buffers=1 resident=True":
+            1.001,
         "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=256 column_tiles=2 buffers=2 resident=True":
-            1.081,
+            1.051,
         "form=panel tile_m=256 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.019,
+            0.9874,
         "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=256 column_tiles=1 buffers=1 resident=True":
             0.9956,
         "form=panel tile_m=512 tile_n=64 warps=32 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            1.117,
+            1.053,
         "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            0.9408,
+            0.9691,
         "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=False":
             1.078,
         "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=True":
             0.9241,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=False":
+            0.9961,
         "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
-            0.9594,
+            0.9413,
         "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=1 buffers=2 resident=True":
-            0.9455,
+            0.9441,
+        "form=panel tile_m=64 tile_n=32 warps=16 chunk_k=512 column_tiles=4 buffers=1 resident=True":
+            0.972,
         "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=128 column_tiles=1 buffers=1 resident=True":
             0.9806,
         "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=256 column_tiles=1 buffers=1 resident=True":
@@ -289,35 +319,45 @@ FACTORS: dict[str, dict[str, float]] = {
         "form=panel tile_m=64 tile_n=32 warps=4 chunk_k=512 column_tiles=1 buffers=2 resident=False":
             1.045,
         "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=1 resident=True":
-            0.9715,
+            0.941,
         "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=256 column_tiles=1 buffers=2 resident=True":
-            0.9288,
+            0.9285,
+        "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=False":
+            0.9782,
+        "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=512 column_tiles=1 buffers=1 resident=True":
+            1.015,
+        "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=512 column_tiles=2 buffers=1 resident=True":
+            0.9876,
+        "form=panel tile_m=64 tile_n=64 warps=16 chunk_k=512 column_tiles=8 buffers=1 resident=True":
+            1.01,
         "form=panel tile_m=64 tile_n=64 warps=4 chunk_k=512 column_tiles=1 buffers=1 resident=True":
             1.151,
     },
     "csb_wgmma": {
         "tile_m=128 tile_n=128 cluster=1 prepass=1":
-            0.9579,
+            0.9204,
         "tile_m=128 tile_n=64 cluster=1 prepass=0":
-            0.9998,
+            0.9934,
         "tile_m=128 tile_n=64 cluster=1 prepass=1":
             1.031,
         "tile_m=64 tile_n=128 cluster=1 prepass=1":
-            0.9285,
+            0.9069,
         "tile_m=64 tile_n=64 cluster=1 prepass=0":
-            0.9438,
+            0.9429,
         "tile_m=64 tile_n=64 cluster=1 prepass=1":
-            0.934,
+            0.9134,
     },
     "csb_wgmma_tf32": {
         "tile_m=128 tile_n=128 cluster=1 prepass=1":
-            0.9693,
+            0.9625,
         "tile_m=128 tile_n=64 cluster=1 prepass=0":
-            0.9846,
+            0.9648,
         "tile_m=64 tile_n=128 cluster=1 prepass=1":
-            0.9529,
-        "tile_m=64 tile_n=64 cluster=1 prepass=0":
             0.958,
+        "tile_m=64 tile_n=64 cluster=1 prepass=0":
+            0.9632,
+        "tile_m=64 tile_n=64 cluster=1 prepass=1":
+            0.936,
     },
 }
 """Kernel → configuration → factor on its group's prediction."""

@@ -8,7 +8,7 @@ each are in `choice_costs`, which ``benchmarks/fit_choice.py`` writes.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csbviz.ops.choice_candidates import choice_candidates
 from csbviz.ops.choice_costs import COSTS, FACTORS
@@ -18,7 +18,15 @@ from csbviz.ops.cuda.module import DeviceLimits, current_device
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["predict_us", "rank"]
+__all__ = ["Ranked", "predict_us", "rank"]
+
+
+class Ranked(NamedTuple):
+    """A kernel of the registry, parameters of its `prepare`, and microseconds that a product should take."""
+
+    kernel: str
+    params: dict[str, Any]
+    predicted_us: float
 
 
 def predict_us(
@@ -42,8 +50,8 @@ def predict_us(
     return time * FACTORS.get(costs_of, {}).get(variant.config, 1.0)
 
 
-def rank(A: CSBMatrix, op: str, n: int, names: Iterable[str]) -> tuple[str, dict[str, Any], float] | None:
-    """The variant of the least predicted time: kernel, parameters, microseconds.
+def rank(A: CSBMatrix, op: str, n: int, names: Iterable[str]) -> list[Ranked]:
+    """The variants of the kernels by predicted time, the fastest first; empty where the model knows none.
 
     Parameters
     ----------
@@ -55,20 +63,15 @@ def rank(A: CSBMatrix, op: str, n: int, names: Iterable[str]) -> tuple[str, dict
         Columns of B.
     names : iterable of str
         Kernels that take the product.
-
-    Returns
-    -------
-    tuple or None
-        None where the model knows no variant of any of them.
     """
-    structure, device, best = structure_of(A, op), current_device(), None
+    structure, device, found = structure_of(A, op), current_device(), []
     for name, costs_of in _asked(names, A.dtype):
         for params in choice_candidates(name, A, op, n):
             variant = variant_of(name, params)
             time = None if variant is None else predict_us(costs_of, variant, structure, n, device)
-            if time is not None and (best is None or time < best[2]):
-                best = name, params, time
-    return best
+            if time is not None:
+                found.append(Ranked(name, params, time))
+    return sorted(found, key=lambda ranked: ranked.predicted_us)
 
 
 def _asked(names: Iterable[str], dtype: str) -> list[tuple[str, str]]:

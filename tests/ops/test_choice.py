@@ -141,6 +141,42 @@ def test_the_model_takes_the_least_predicted_time(families, monkeypatch):
     assert prepared.params["choice"] == "model"
 
 
+def test_a_launch_that_turns_out_too_large_gives_way_to_the_next(families, monkeypatch):
+    def candidates(name, A, op, n):
+        return [{"tile_m": 64, "tile_n": tile, "split": 1, "cluster": 1} for tile in (64, 128)]
+
+    families(dict.fromkeys(("csb_wgmma", "csb_rows")), candidates=candidates)
+    known = {"tile_m=64 tile_n=64 cluster=1": costs(4.0), "tile_m=64 tile_n=128 cluster=1": costs(5.0)}
+    monkeypatch.setattr(choice_model, "COSTS", {"csb_wgmma": known})
+    kernel = registry.get_kernel("csb_wgmma")
+
+    def prepare(A, op, n, **params):
+        if refused(params.get("tile_n")):
+            raise UnavailableError("The launch needs too much shared memory.")
+        return kernel.prepare(A, op, n, **params)
+
+    monkeypatch.setitem(registry._KERNELS, "csb_wgmma", dataclasses.replace(kernel, prepare=prepare))
+    automatic, A = registry.get_kernel("csb_cuda"), matrix(0.2)
+
+    refused = {64}.__contains__
+    assert automatic.prepare(A, "A@B", 128).params["asked"]["tile_n"] == 128
+
+    refused = {64, 128}.__contains__  # the kernel's own choice is left
+    assert automatic.prepare(A, "A@B", 128).params == {
+        "kernel": "csb_wgmma",
+        "choice": "rule",
+        "asked": {},
+        "balance": "auto",
+    }
+
+    refused = {64, 128, None}.__contains__
+    assert automatic.prepare(A, "A@B", 128).params["kernel"] == "csb_rows"
+    rows = registry.get_kernel("csb_rows")
+    monkeypatch.setitem(registry._KERNELS, "csb_rows", dataclasses.replace(rows, prepare=prepare))
+    with pytest.raises(UnavailableError, match="too much shared memory"):
+        automatic.prepare(A, "A@B", 128)
+
+
 def test_the_structure_is_counted_in_both_directions():
     A = matrix(0.1, rows=150, columns=70)
     dense = A.to_dense() != 0
@@ -244,7 +280,7 @@ def test_the_fitted_model_answers_for_every_product(monkeypatch, density, n):
     A = matrix(density, 512, 1024)
     names = ["csb_wgmma", "csb_rows", "csb_mma", "csb_gather"]
     for op in ("A@B", "A.T@B"):
-        name, params, time_us = choice_model.rank(A, op, n, names)
+        name, params, time_us = choice_model.rank(A, op, n, names)[0]
         assert name in ("csb_wgmma", "csb_rows")
         assert params in list(choice_candidates.choice_candidates(name, A, op, n))
         assert 0.5 < time_us < 500
