@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..bench.names import class_name
 from . import text
 from .panels import Grid, add_row_titles, case_title, make_grid
 from .run_times import distinct_titles
@@ -36,6 +37,7 @@ class SpeedupPanel(NamedTuple):
     op: str
     n: int
     rows: tuple[SpeedupRow, ...]
+    precision: str = ""
 
 
 class SpeedupsInfo(NamedTuple):
@@ -72,7 +74,8 @@ def get_speedups_info(records: Iterable[Record]) -> SpeedupsInfo:
             row for row in (_row(*pair) for pair in pairs) if (row.vs_csr or row.vs_dense) is not None
         )
         if rows:
-            panels.append(SpeedupPanel(case_title(members[0], cases), members[0].op, members[0].n, rows))
+            first = members[0]
+            panels.append(SpeedupPanel(case_title(first, cases), first.op, first.n, rows, first.precision))
     factors = [
         f for panel in panels for row in panel.rows for f in (row.vs_csr, row.vs_dense) if f is not None
     ]
@@ -168,10 +171,15 @@ def caption(info: SpeedupsInfo) -> str:
     if 0 < len(best) <= 2:
         parts += [f"{panel.title}: {row.title} runs {_against(row)}." for panel, row in best]
     elif best:
-        ranges = [_range(name, [getattr(row, field) for _, row in best]) for name, field in _FIELDS]
-        parts.append(
-            f"Over {len(best)} cases the fastest CSB kernel runs {text.list_of(filter(None, ranges))}."
-        )
+        classes = dict.fromkeys(panel.precision for panel, _ in best)
+        for precision in classes:
+            rows = [row for panel, row in best if panel.precision == precision]
+            where = f" in {class_name(precision)}" if len(classes) > 1 else ""
+            ranges = [_range(name, [getattr(row, field) for row in rows]) for name, field in _FIELDS]
+            cases = text.plural(len(rows), "case")
+            parts.append(
+                f"Over {cases}{where} the fastest CSB kernel runs {text.list_of(filter(None, ranges))}."
+            )
     return " ".join(parts)
 
 

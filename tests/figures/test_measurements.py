@@ -174,3 +174,23 @@ def test_titles_from_recordings_are_plain_text():
     bad = record("k", "csb", 5.0, title="<a href='x'>go</a>")
     spec = run_times.plot_run_times(run_times.get_run_times_info([bad])).to_json()
     assert "<a href" not in spec.replace("\\u003c", "<")
+
+
+def test_classes_have_panels_and_ranges_of_their_own():
+    records = []
+    for n in (128, 512):
+        records += run(n=n)
+        records += [
+            record("csb_tf32", "csb", 90.0, n=n, precision="tf32", speedup_vs_dense=0.5),
+            record("dense_tf32", "dense", 45.0, n=n, precision="tf32", speedup_vs_dense=1.0),
+        ]
+    info = speedups.get_speedups_info(records)
+    assert [panel.title for panel in info.panels] == [
+        f"A·B · N = {n} · {name}" for n in (128, 512) for name in ("fp32", "TF32")
+    ]
+    words = speedups.caption(info)
+    assert (
+        "Over 2 cases in fp32 the fastest CSB kernel runs 1.50× as fast as CSR and 4.00× as fast as dense."
+        in words
+    )
+    assert "Over 2 cases in TF32 the fastest CSB kernel runs 0.500× as fast as dense." in words

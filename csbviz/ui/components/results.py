@@ -271,7 +271,8 @@ def _table(records: list[Record], label: str = "") -> None:
 
 def _row(record: Record, scale: float) -> dict[str, Any]:
     threads = " · 1 thread" if record.threads == 1 and record.device == "cpu" else ""
-    balance = f" · {record.balance.replace('_', ' ')}" if record.balance and record.format == "csb" else ""
+    planned = record.format == "csb" and record.balance not in (None, "auto")
+    balance = f" · {record.balance.replace('_', ' ')}" if planned else ""
     row = {
         "Operation": OP_NAMES[record.op],
         "N": record.n,
