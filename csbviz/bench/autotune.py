@@ -12,7 +12,7 @@ import numpy as np
 
 from csbviz.bench.gpu_timing import release_memory, time_cuda
 from csbviz.bench.timing import time_cpu
-from csbviz.bench.verify import ERROR_BOUNDS, make_reference, relative_error
+from csbviz.bench.verify import ERROR_BOUNDS, make_reference, relative_error, to_float, unwritten
 from csbviz.errors import CSBVizError, JobError, OptionError, UnavailableError
 from csbviz.ops.choice import AUTOMATIC
 from csbviz.ops.devices import gpu_fault
@@ -234,11 +234,12 @@ class _Search:
         self._seen: set = set()
         self._runs: dict[int, Callable] = {}
         self._found: list[Variant] = []
-        self._B, self._out = self._reference.B, np.empty(self._reference.C.shape, self._reference.B.dtype)
+        self._B, self._blank = self._reference.B, unwritten(self._reference.C.shape, A.dtype)
+        self._out = self._blank.copy()
         if device == "cuda":
             import cupy
 
-            self._B, self._out = cupy.asarray(self._B), cupy.asarray(self._out)
+            self._B, self._blank, self._out = map(cupy.asarray, (self._B, self._blank, self._out))
 
     def measure(self, kernel: Kernel, params: dict) -> None:
         """Verify one setting, and time it unless it is wrong or known."""
@@ -270,11 +271,11 @@ class _Search:
         return prepared
 
     def _verify(self, variant: Variant, prepared: Prepared, precision: str) -> None:
-        self._out.fill(np.nan)
+        self._out[...] = self._blank
         with use_threads(self._threads):
             result = prepared.run(self._B, self._out)
         host = result if isinstance(result, np.ndarray) else result.get()
-        variant.rel_error = relative_error(host, self._reference.C)
+        variant.rel_error = relative_error(to_float(host, self._A.dtype), self._reference.C)
         bound = ERROR_BOUNDS[precision]
         if not variant.rel_error <= bound:
             variant.status = "wrong"
