@@ -79,7 +79,8 @@ def bench_layer(
     records : list of Record
         For each number of tokens and each of `LAYER_OPS` one of the CSB layer, of the CSR layer that keeps a
         second, transposed copy, and of `torch.nn.Linear` with its zeros. `n` is the number of tokens; the
-        error is the largest among Y and all gradients. On a GPU times are those of CUDA graph replays.
+        error is the largest among Y and all gradients; `bytes` are those of the weights as stored. On a GPU
+        times are those of CUDA graph replays.
 
     Raises
     ------
@@ -265,7 +266,7 @@ class _LayerBench:
         bound = ERROR_BOUNDS[contender.records["layer"].precision]
         contender.fill(
             rel_error=errors[worst] if np.isfinite(errors[worst]) else None,
-            bytes=layer.stored_bytes(),
+            bytes=layer.stored_bytes,
             params=layer.params(),
             notes=layer.notes,
         )

@@ -72,8 +72,9 @@ class Layer:
         Its parameters are the weights and "bias".
     positions : tuple of numpy.ndarray or None
         Row and column of each number of the weights' gradient; None where it is a whole matrix.
-    stored_bytes : callable
-        Bytes of the weights and what is kept to multiply them, after use.
+    stored_bytes : int
+        Bytes of the weights as they are stored, indices and second copies included; not of plans, buffers of
+        libraries and workspaces.
     params : callable
         What was chosen, JSON-safe, after use.
     notes : str
@@ -82,7 +83,7 @@ class Layer:
 
     module: torch.nn.Module
     positions: tuple | None
-    stored_bytes: Callable[[], int]
+    stored_bytes: int
     params: Callable[[], dict]
     notes: str = ""
 
@@ -91,16 +92,11 @@ def _csb_layer(case: LayerCase) -> Layer:
     A = CSBMatrix.from_scipy(case.csr, case.block_shape, case.order)
     layer = CSBLinear(A, case.bias, layout=case.layout).to(case.device)
 
-    def stored_bytes() -> int:
-        matrix = layer.matrix
-        plans = matrix.cache.get("plans", {}).values()
-        return matrix.nbytes + sum(max(0, plan.bytes - matrix.nbytes) for plan in plans)
-
     def params() -> dict:
         plans = layer.matrix.cache.get("plans", {}).items()
         return {"layout": case.layout} | {key[1]: plan.params.get("kernel", key[0]) for key, plan in plans}
 
-    return Layer(layer, A.coordinates(), stored_bytes, params)
+    return Layer(layer, A.coordinates(), A.nbytes, params)
 
 
 class _DenseFeaturesFirst(torch.nn.Module):
@@ -121,9 +117,7 @@ def _dense_layer(case: LayerCase) -> Layer:
         linear.weight.copy_(torch.from_numpy(case.csr.toarray()))
         linear.bias.copy_(torch.from_numpy(case.bias))
     module = (_DenseFeaturesFirst(linear) if case.features_first else linear).to(case.device)
-    return Layer(
-        module, None, lambda: rows * columns * case.csr.dtype.itemsize, lambda: {"layout": case.layout}
-    )
+    return Layer(module, None, rows * columns * case.csr.dtype.itemsize, lambda: {"layout": case.layout})
 
 
 class _CsrLayer(torch.nn.Module):
@@ -177,7 +171,7 @@ def _csr_layer(case: LayerCase) -> Layer:
     return Layer(
         module,
         (rows, csr.indices),
-        lambda: 2 * csr.data.nbytes + index_bytes,
+        2 * csr.data.nbytes + index_bytes,
         lambda: {"layout": case.layout} | weights.params,
         "After each step of an optimizer its second copy has to be filled anew, which is not timed.",
     )
