@@ -103,6 +103,7 @@ def _choose_run(recording: BalanceRecording, before: RecordedRun) -> RecordedRun
 def _say_what_it_is(recording: BalanceRecording) -> None:
     matrix = recording.matrix
     product = OP_NAMES.get(recording.op, recording.op)
+    note = recording.note[:1].upper() + recording.note[1:].rstrip(".")
     st.markdown(
         f":violet-badge[:material/history: Recorded on {escape(recording.device_name)}, "
         f"{escape(recording.date)}] Not measured on this machine."
@@ -111,7 +112,8 @@ def _say_what_it_is(recording: BalanceRecording) -> None:
         escape(
             f"{product} with N = {count(recording.n)} on {matrix.get('name', 'a matrix')} "
             f"({shape(matrix['shape'])}, {count(matrix['nnz'])} nonzeros, blocks "
-            f"{shape(matrix['block_shape'])}), kernel {recording.kernel}. {recording.note}"
+            f"{shape(matrix['block_shape'])}), kernel {recording.kernel}. {note}. A worker is a place "
+            "for a CTA on a multiprocessor; those of one multiprocessor lie side by side."
         )
     )
 
