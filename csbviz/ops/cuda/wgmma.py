@@ -118,8 +118,11 @@ def prepare(
     product = _Product(A, transpose, n, kind, shape)
     return Prepared(
         run_with(product),
-        A.nbytes + product.workspace_bytes,
+        A.nbytes,
         params=shape._asdict() | {"workspace_bytes": product.workspace_bytes},
+        notes=f"The split B takes {product.workspace_bytes} bytes for each stream."
+        if product.workspace_bytes
+        else "",
         launch=product,
     )
 
