@@ -16,13 +16,16 @@ __all__ = [
     "ALGORITHMS",
     "COMPUTE",
     "DATA_TYPES",
+    "CusparseRoutine",
     "DenseProduct",
     "DenseVectorProduct",
     "Descriptor",
     "SparseProduct",
     "check",
+    "csr_descriptor",
     "handle",
     "load_library",
+    "row_major_descriptor",
     "scalar",
 ]
 
@@ -94,7 +97,79 @@ class Descriptor:
             getattr(self._library, self._destroy)(self.value)
 
 
-class SparseProduct:
+def csr_descriptor(indptr, indices, values, shape) -> Descriptor:
+    """A CSR matrix of CuPy arrays, int32 indices; the arrays have to outlive it."""
+    return Descriptor(
+        "cusparseCreateCsr",
+        "cusparseDestroySpMat",
+        *map(c_int64, (*shape, values.size)),
+        *(c_void_p(array.data.ptr) for array in (indptr, indices, values)),
+        *(_INDEX_32, _INDEX_32, _BASE_ZERO, DATA_TYPES[str(values.dtype)]),
+    )
+
+
+def row_major_descriptor(array) -> Descriptor:
+    """A dense matrix in a C-contiguous CuPy array."""
+    rows, columns = array.shape
+    return Descriptor(
+        "cusparseCreateDnMat",
+        "cusparseDestroyDnMat",
+        *map(c_int64, (rows, columns, columns)),
+        c_void_p(array.data.ptr),
+        *(DATA_TYPES[str(array.dtype)], _ROW_MAJOR),
+    )
+
+
+class CusparseRoutine:
+    """What every routine of cuSPARSE needs: the library, a handle, CuPy's stream, and working memory.
+
+    Attributes
+    ----------
+    buffer_bytes : int
+        Working memory, allocated beforehand.
+    """
+
+    def __init__(self):
+        import cupy
+
+        self._library = load_library("cusparse")
+        self._handle = handle("cusparse", "cusparseCreate", cupy.cuda.runtime.getDevice())
+        self.buffer_bytes, self._buffer = 0, None
+
+    def _run(self, name: str, *arguments) -> None:
+        """Call a function on CuPy's current stream; the handle comes before the arguments."""
+        import cupy
+
+        stream = c_void_p(cupy.cuda.get_current_stream().ptr)
+        check(self._library.cusparseSetStream(self._handle, stream), "cusparseSetStream")
+        check(getattr(self._library, name)(self._handle, *arguments), name)
+
+    def _allocate(self, name: str, *arguments) -> c_void_p:
+        """Ask how much working memory is needed, allocate it, and return its address."""
+        import cupy
+
+        size = c_size_t()
+        self._run(name, *arguments, byref(size))
+        self.buffer_bytes = size.value
+        self._buffer = cupy.empty(max(size.value, 16), cupy.uint8)
+        return c_void_p(self._buffer.data.ptr)
+
+    def _make_ready(self, name: str, *arguments) -> c_void_p:
+        """Allocate working memory and preprocess, so that neither is part of a call; its address."""
+        import cupy
+
+        buffer = self._allocate(f"{name}_bufferSize", *arguments)
+        self._run(f"{name}_preprocess", *arguments, buffer)
+        cupy.cuda.get_current_stream().synchronize()
+        return buffer
+
+    def _point_at(self, setter: str, *pairs) -> None:
+        """Point descriptors at arrays."""
+        for descriptor, array in pairs:
+            check(getattr(self._library, setter)(descriptor.value, c_void_p(array.data.ptr)), setter)
+
+
+class SparseProduct(CusparseRoutine):
     """``C = op(A) @ B`` by cusparseSpMM with A in CSR, int32 indices, B and C row-major.
 
     Parameters
@@ -118,78 +193,26 @@ class SparseProduct:
     def __init__(self, indptr, indices, values, shape, n: int, algorithm: str, transpose: bool):
         import cupy
 
-        self._library = load_library("cusparse")
-        self._handle = handle("cusparse", "cusparseCreate", cupy.cuda.runtime.getDevice())
+        super().__init__()
         self._arrays = indptr, indices, values  # the descriptor points at them
-        dtype = str(values.dtype)
-        kind = DATA_TYPES[dtype]
+        self._A = csr_descriptor(indptr, indices, values, shape)
         rows, columns = shape
-        self._A = Descriptor(
-            "cusparseCreateCsr",
-            "cusparseDestroySpMat",
-            c_int64(rows),
-            c_int64(columns),
-            c_int64(values.size),
-            *(c_void_p(array.data.ptr) for array in self._arrays),
-            _INDEX_32,
-            _INDEX_32,
-            _BASE_ZERO,
-            kind,
-        )
         inner, outer = (rows, columns) if transpose else (columns, rows)
         # Descriptors need a pointer from the start; each call sets its own.
+        dtype = str(values.dtype)
         B, C = cupy.empty((inner, n), dtype), cupy.empty((outer, n), dtype)
-        self._B, self._C = (self._dense(array, kind) for array in (B, C))
-        self._alpha, self._beta = scalar(dtype, 1.0), scalar(dtype, 0.0)
-        self._operation = _TRANSPOSE if transpose else _NON_TRANSPOSE
-        self._kind, self._algorithm = kind, ALGORITHMS[algorithm]
-        size = c_size_t()
-        self._call("cusparseSpMM_bufferSize", byref(size))
-        self.buffer_bytes = size.value
-        self._buffer = cupy.empty(max(size.value, 16), cupy.uint8)
-        self._call("cusparseSpMM_preprocess", c_void_p(self._buffer.data.ptr))
-        cupy.cuda.get_current_stream().synchronize()
-
-    @staticmethod
-    def _dense(array, kind: int) -> Descriptor:
-        rows, columns = array.shape
-        return Descriptor(
-            "cusparseCreateDnMat",
-            "cusparseDestroyDnMat",
-            c_int64(rows),
-            c_int64(columns),
-            c_int64(columns),
-            c_void_p(array.data.ptr),
-            kind,
-            _ROW_MAJOR,
-        )
-
-    def _call(self, name: str, last) -> None:
-        import cupy
-
-        stream = c_void_p(cupy.cuda.get_current_stream().ptr)
-        check(self._library.cusparseSetStream(self._handle, stream), "cusparseSetStream")
-        status = getattr(self._library, name)(
-            self._handle,
-            self._operation,
-            _NON_TRANSPOSE,
-            byref(self._alpha),
-            self._A.value,
-            self._B.value,
-            byref(self._beta),
-            self._C.value,
-            self._kind,
-            self._algorithm,
-            last,
-        )
-        check(status, name)
+        self._B, self._C = map(row_major_descriptor, (B, C))
+        self._factors = scalar(dtype, 1.0), scalar(dtype, 0.0)
+        alpha, beta = map(byref, self._factors)
+        operation = _TRANSPOSE if transpose else _NON_TRANSPOSE
+        left = (operation, _NON_TRANSPOSE, alpha, self._A.value, self._B.value)
+        self._arguments = (*left, beta, self._C.value, DATA_TYPES[dtype], ALGORITHMS[algorithm])
+        self._working_memory = self._make_ready("cusparseSpMM", *self._arguments)
 
     def __call__(self, B, out):
         """Run on the current stream; B and out are C-contiguous CuPy arrays."""
-        set_values = self._library.cusparseDnMatSetValues
-        check(set_values(self._B.value, c_void_p(B.data.ptr)), "cusparseDnMatSetValues")
-        check(set_values(self._C.value, c_void_p(out.data.ptr)), "cusparseDnMatSetValues")
-        self._call("cusparseSpMM", c_void_p(self._buffer.data.ptr))
+        self._point_at("cusparseDnMatSetValues", (self._B, B), (self._C, out))
+        self._run("cusparseSpMM", *self._arguments, self._working_memory)
         return out
 
 
