@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csbviz.bench.gpu_timing import release_memory, time_cuda
+from csbviz.bench.gpu_timing import time_cuda
 from csbviz.bench.timing import time_cpu
 from csbviz.bench.verify import ERROR_BOUNDS, make_reference, relative_error, to_float, unwritten
 from csbviz.errors import CSBVizError, JobError, OptionError, UnavailableError
@@ -23,7 +23,7 @@ from csbviz.ops.tuned import remember
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["Variant", "autotune", "run_autotune", "variants"]
+__all__ = ["Variant", "autotune", "variants"]
 
 _FAILURES = (CSBVizError, MemoryError, RuntimeError, ImportError, OSError)
 _FIRST_SECONDS, _SECOND_SECONDS = 0.004, 0.03
@@ -310,42 +310,3 @@ class _Search:
                 variant.median_us = self._time(self._runs[id(variant)], _SECOND_SECONDS)
             good.sort(key=lambda v: v.median_us)
         return good + [v for v in self._found if v.status != "ok"]
-
-
-def run_autotune(
-    csr,
-    request: dict,
-    progress: Callable[[float, str], None],
-    *,
-    block_shape: tuple[int, int] | None = None,
-    order: str = "row",
-    dtype: str = "float32",
-) -> dict:
-    """`autotune` as a job of the measurement service: plain arguments in, a plain dict out.
-
-    Parameters
-    ----------
-    csr : scipy.sparse.csr_matrix
-        The layer.
-    request : dict
-        Keyword arguments of `autotune`: op, n, device, budget_s, kernels, threads.
-    progress : callable
-        ``progress(fraction, message)``.
-    block_shape, order, dtype
-        How the CSB matrix is laid out (None: blocks that suit the device); type of its values.
-
-    Returns
-    -------
-    dict
-        "variants": list of dicts, the fastest first.
-    """
-    from csbviz.formats import CSBMatrix, choose_block_shape
-
-    progress(0.0, "Building the CSB matrix")
-    if block_shape is None:
-        block_shape = choose_block_shape(csr.shape, csr.nnz, device=request.get("device", "cuda"))
-    A = CSBMatrix.from_scipy(csr.astype(dtype), block_shape=block_shape, order=order)
-    found = autotune(A, **request, use=False, progress=progress)
-    del A  # and what it keeps on a GPU
-    release_memory()
-    return {"variants": [variant.to_dict() for variant in found]}

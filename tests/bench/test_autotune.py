@@ -7,7 +7,8 @@ import pytest
 import scipy.sparse as sp
 
 import csbviz
-from csbviz.bench.autotune import autotune, run_autotune, variants
+from csbviz.bench.autotune import autotune, variants
+from csbviz.bench.jobs import run_tune
 from csbviz.errors import OptionError, UnavailableError
 from csbviz.formats import CSBMatrix
 from csbviz.ops import registry
@@ -185,7 +186,7 @@ def test_the_job_takes_plain_arguments_and_gives_a_plain_dict():
     csr = sp.random(64, 48, density=0.2, format="csr", dtype=np.float32, random_state=2)
     messages = []
     request = {"op": "A@B", "n": N, "device": "cpu", "budget_s": 20}
-    found = run_autotune(csr, request, lambda fraction, message: messages.append(message))
+    found = run_tune(csr, request, lambda fraction, message: messages.append(message))
     assert messages[0] == "Building the CSB matrix"
     assert {variant["kernel"] for variant in found["variants"]} == {"csb_cpu"}
     assert found["variants"][0]["median_us"] > 0
