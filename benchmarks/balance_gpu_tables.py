@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.gpu_tables import geomean
 from csbviz.balance import STRATEGIES
 from csbviz.balance.recording import BalanceRecording, load_recording, recordings
 
@@ -23,12 +23,6 @@ KINDS = {
     "uneven": "Transformer, variational dropout: uneven",
     "few": "ResNet-50, magnitude pruning: two or four block rows",
 }
-
-
-def geomean(values) -> float:
-    """Geometric mean of positive numbers; NaN of none."""
-    values = list(values)
-    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
 
 
 def cases(data: dict) -> dict[tuple, dict[tuple, dict]]:

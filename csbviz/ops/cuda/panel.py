@@ -24,7 +24,7 @@ from csbviz.ops.cuda.panel_launch import (
     worth_trying,
 )
 from csbviz.ops.cuda.panel_plan import build_panel_plan
-from csbviz.ops.cuda.storage import device_arrays, padded_copy
+from csbviz.ops.cuda.storage import block_strides, device_arrays, padded_copy
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class RowsProduct:
         each = min(shape.column_tiles, column_tiles)
         units, blocks = view.grid
         numbers = (row_tiles, chunks, shape.chunk_k, each, shape.buffers, shape.resident, plan.capacity)
-        numbers += (*_strides(view), *view.block_shape, units, blocks, *view.shape, n)
+        numbers += (*block_strides(view), *view.block_shape, units, blocks, *view.shape, n)
         grid = row_tiles * -(-column_tiles // each)
         return _upload(plan), tuple(map(np.int32, numbers)), _checked(grid), shared
 
@@ -118,7 +118,7 @@ class RowsProduct:
         shape = self.shape
         plan = build_direct_plan(A, view is not A)
         out_bits, in_bits = (side.bit_length() - 1 for side in view.block_shape)
-        numbers = (shape.split, plan.codes.itemsize == 4, plan.offset_bits, *_strides(view))
+        numbers = (shape.split, plan.codes.itemsize == 4, plan.offset_bits, *block_strides(view))
         numbers += (out_bits, in_bits, view.grid[1], view.shape[0], n)
         row_groups = -(-view.shape[0] // (shape.warps // shape.split))
         grid = row_groups * -(-n // shape.tile_n)
@@ -128,12 +128,6 @@ class RowsProduct:
         """Launch on a stream, with the addresses of contiguous B and C; returns at once."""
         if self._launches:
             self._launches[True in self._launches and (b | c) % 16 == 0](stream, b, c)
-
-
-def _strides(view: CSBMatrix) -> tuple[int, int]:
-    """From unit to unit, and from block to block of a unit, in numbers of stored blocks."""
-    units, blocks = view.grid
-    return (1, units) if view.transposed else (blocks, 1)
 
 
 def _upload(plan) -> tuple:

@@ -21,7 +21,7 @@ from csbviz.ops.cuda.rows_launch import (
     plan_workers,
 )
 from csbviz.ops.cuda.rows_plan import CudaPlan, build_gather_plan, build_simple_plan
-from csbviz.ops.cuda.storage import device_arrays
+from csbviz.ops.cuda.storage import block_strides, device_arrays
 from csbviz.ops.cuda.workspace import PerStream, new_array
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
@@ -80,8 +80,7 @@ class _Product:
         self._indices = self._matrix["row_ind"], self._matrix["col_ind"]
         if plan.transpose:
             self._indices = self._indices[::-1]
-        units, blocks = self._view.grid
-        self._strides = (1, units) if plan.transpose else (blocks, 1)
+        self._strides = block_strides(self._view)
         read = ("values", "blk_ptr")
         self.bytes = arrays.nbytes + sum(self._matrix[name].nbytes for name in read)
         self.workspace_bytes = 0

@@ -11,7 +11,7 @@ from csbviz.formats import dtypes
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
-__all__ = ["device_arrays", "padded_copy", "padded_empty"]
+__all__ = ["block_strides", "device_arrays", "padded_copy", "padded_empty"]
 
 
 def device_arrays(A: CSBMatrix, device: int) -> dict:
@@ -52,6 +52,12 @@ def _values(A: CSBMatrix, device: int):
 
         return cupy.from_dlpack(values.view(torch.int16)).view(np.uint16)
     return cupy.from_dlpack(values)
+
+
+def block_strides(view: CSBMatrix) -> tuple[int, int]:
+    """From unit to unit of a product, and from block to block of a unit, in numbers of stored blocks."""
+    units, blocks = view.grid
+    return (1, units) if view.transposed else (blocks, 1)
 
 
 def padded_empty(count: int, dtype):

@@ -9,7 +9,7 @@ import numpy as np
 
 from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan, run_with
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
-from csbviz.ops.cuda.storage import device_arrays
+from csbviz.ops.cuda.storage import block_strides, device_arrays
 from csbviz.ops.cuda.wgmma_plan import (
     EDGE,
     KINDS,
@@ -146,8 +146,17 @@ class _Product:
         column_tiles = -(-n // shape.tile_n)
         self._groups = column_tiles * shape.tile_n // EDGE
         self._ctas = _ctas(shape, row_tiles * column_tiles, device.multiprocessors)
-        strides = (1, units) if transpose else (self._blocks, 1)
-        sizes = (*strides, units, self._blocks, A.nnz, self._rows, self._inner, n, row_tiles, column_tiles)
+        sizes = (
+            *block_strides(view),
+            units,
+            self._blocks,
+            A.nnz,
+            self._rows,
+            self._inner,
+            n,
+            row_tiles,
+            column_tiles,
+        )
         self._stages = stages(shape, kind)
         self._sizes = np.array(
             (*sizes, shape.split, shape.cluster, *self._stages, is_live(A)), np.int32
