@@ -51,7 +51,7 @@ class Layer:
         return {"matrix": self.name, "model": self.model, "method": self.method, "target": self.target}
 
 
-def collection(folder: Path, quick: bool = False, every: int = 1, seed: int = 7) -> list[Layer]:
+def collection(folder: Path, quick: bool = False) -> list[Layer]:
     """The files of a folder of the collection: model/method/sparsity/name.smtx, also with .gz.
 
     Parameters
@@ -60,10 +60,6 @@ def collection(folder: Path, quick: bool = False, every: int = 1, seed: int = 7)
         Holds the models' folders.
     quick : bool
         Only three layers at 90 % of each set.
-    every : int
-        Take one file of so many, by a draw: files lie in groups of the same shapes.
-    seed : int
-        Of the draw.
     """
     from csbviz.formats import load_matrix
 
@@ -75,11 +71,11 @@ def collection(folder: Path, quick: bool = False, every: int = 1, seed: int = 7)
             continue
         columns = CONVOLUTION_COLUMNS if model == "rn50" else COLUMNS
         layers.append(Layer(name, model, method, target, columns, lambda path=path: load_matrix(path)))
-    return sample(layers, every, seed)
+    return layers
 
 
 def sample(layers: list[Layer], every: int, seed: int = 7) -> list[Layer]:
-    """One layer of `every`, drawn by a seed, in their order."""
+    """One layer of `every`, drawn by a seed since neighbours have the same shapes, in their order."""
     order = np.random.default_rng(seed).permutation(len(layers))
     return [layers[number] for number in sorted(order[: -(-len(layers) // every)])]
 

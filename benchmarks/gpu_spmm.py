@@ -32,10 +32,6 @@ PARTS = ("spmm", "classes", "transposed", "spmv", "convert", "overhead")
 """What is measured: fp32 and TF32 products; fp16 and bf16; the product of a stored transpose; and so on."""
 
 
-MOST_VARIANTS = 32
-"""Most settings of a kernel that a sweep tries for a product; of more candidates a sample."""
-
-
 LEFT_OUT = ("csb_simple",)
 """Kernels that only serve to explain the others; measured when named."""
 
@@ -56,14 +52,25 @@ class Settings:
     min_time: float
     block: int | None = None
     seed: int = 7
+    within: float = 2.0
+    targets: tuple[str, ...] | None = None
 
     def layers(self) -> list[Layer]:
         """The matrices, in the order of their numbers."""
-        layers = collection(self.folder, self.quick, self.every, self.seed) if self.folder else []
-        others = sample(held_out(self.quick), self.every, self.seed) if self.held_out else []
+        layers = collection(self.folder, self.quick) if self.folder else []
+        others = held_out(self.quick) if self.held_out else []
+        layers, others = (
+            sample([layer for layer in of if self._is_wanted(layer)], self.every, self.seed)
+            for of in (layers, others)
+        )
         # Mixed, so that a run whose budget ends among them has measured some of each kind.
+        if self.sweep:
+            layers, others = [], layers + others
         order = np.random.default_rng(self.seed).permutation(len(others))
         return layers + [others[number] for number in order]
+
+    def _is_wanted(self, layer: Layer) -> bool:
+        return self.targets is None or layer.target in self.targets
 
 
 def measure_layer(index: int, skip: set, say, settings: Settings) -> None:
@@ -198,34 +205,21 @@ class _Run:
     def sweep(self, A, dense) -> None:
         """The candidates of every CSB kernel for float32 values; a variant that repeats counts once."""
         from benchmarks.gpu_case import Case
-        from csbviz.ops.choice_candidates import choice_candidates
+        from benchmarks.gpu_sweep import settings_of, sweep_columns
 
-        for place, n in enumerate(self._columns):
+        columns = self._settings.columns or sweep_columns(self._index, self._columns)
+        for place, n in enumerate(columns):
             for op in SPMM_OPS if self._settings.both else (SPMM_OPS[(self._index + place) % 2],):
                 case, seen = Case(A, dense, op, n), set()
-                for kernel in self._chosen(op, A.dtype):
-                    if kernel.format != "csb" or kernel.name.startswith("csb_cuda"):
-                        continue
+                for kernel, params, _ in settings_of(
+                    self._chosen(op, A.dtype), A, op, n, self._settings.within
+                ):
                     self._say("kernel", kernel.name)
-                    settings = _some(
-                        [{}, *choice_candidates(kernel.name, A, op, n)], kernel.name, self._index
+                    record = case.measure(
+                        kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
                     )
-                    for params in settings:
-                        record = case.measure(
-                            kernel, "warm", self._settings.min_time, seen=seen, sample_us=100.0, **params
-                        )
-                        if record["status"] != "repeated":
-                            self._say("record", {"layer": self._index, "asked": params} | record)
-
-
-def _some(settings: list[dict], name: str, seed: int) -> list[dict]:
-    """The settings that a sweep tries: the kernel's own choice, and all others or a sample of many."""
-    own, others = settings[:1], settings[1:]
-    most = 10 if name.startswith("csb_mma") else MOST_VARIANTS  # seldom the fastest where wgmma runs
-    if len(others) > most:
-        chosen = np.random.default_rng(seed).choice(len(others), most, replace=False)
-        others = [others[number] for number in sorted(chosen)]
-    return own + others
+                    if record["status"] != "repeated":
+                        self._say("record", {"layer": self._index, "asked": params} | record)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -236,6 +230,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="three layers at 90 %% of a set, few held out")
     parser.add_argument("--every", type=int, default=1, help="take one matrix of so many, by a draw")
     parser.add_argument("--seed", type=int, default=7, help="of the draw")
+    parser.add_argument("--targets", nargs="+", help="only matrices pruned to these, as in 0.95")
     parser.add_argument("--n", type=int, nargs="+", help="columns of B (default: those of each set)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--kernels", nargs="+", help="names of contenders (default: all)")
@@ -243,6 +238,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--min-time", type=float, default=0.0022, help="seconds of timing a contender")
     parser.add_argument("--budget", type=float, default=1e9, help="seconds after which no matrix is begun")
     parser.add_argument("--sweep", action="store_true", help="time every variant of the CSB kernels instead")
+    parser.add_argument(
+        "--within", type=float, default=2.0, help="sweep: leave out what should take so many times the best"
+    )
     parser.add_argument("--block", type=int, help="side of the blocks (default: what suits the GPU)")
     parser.add_argument("--both", action="store_true", help="sweep both directions of each product, not one")
     parser.add_argument("--compile-only", action="store_true", help="fill the cache of compiled kernels")
@@ -273,6 +271,8 @@ def main() -> None:
         block=args.block,
         seed=args.seed,
         min_time=args.min_time,
+        within=args.within,
+        targets=tuple(args.targets) if args.targets else None,
     )
     count = len(settings.layers())
     if not count:
