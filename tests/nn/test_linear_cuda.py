@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from csbviz.nn import CSBLinear
-from tests.nn.test_linear import at_stored, gradients, make_pair, tolerance
+from tests.nn.test_linear import assert_exact, at_stored, gradients, make_pair
 
 pytestmark = pytest.mark.gpu
 
@@ -24,6 +24,12 @@ def pair_on_gpu(**options):
     return layer.cuda(), dense.cuda(), mask.cuda()
 
 
+def exact_product(dense: torch.nn.Linear, X: torch.Tensor) -> torch.Tensor:
+    """What the dense layer gives, in float64."""
+    bias = None if dense.bias is None else dense.bias.double()
+    return torch.nn.functional.linear(X.double(), dense.weight.double(), bias)
+
+
 @pytest.mark.parametrize("layout", ["tokens_first", "features_first"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bias", [True, False])
@@ -32,17 +38,17 @@ def test_it_computes_what_the_masked_dense_layer_does(rest, bias, dtype, layout)
     layer, dense, _ = pair_on_gpu(bias=bias, dtype=dtype, layout=layout)
     X = torch.randn(*rest, 29, dtype=dtype, device="cuda")
     G = torch.randn(*rest, 37, dtype=dtype, device="cuda")
-    Y, dX, others = gradients(dense, X, G)
+    Y, dX, others = gradients(dense.double(), X.double(), G.double())
 
     def to_layout(tensor):
         return tensor.movedim(-1, 0) if layout == "features_first" else tensor
 
     found, found_dX, found_others = gradients(layer, to_layout(X), to_layout(G))
-    torch.testing.assert_close(found, to_layout(Y), **tolerance(dtype))
-    torch.testing.assert_close(found_dX, to_layout(dX), **tolerance(dtype))
-    torch.testing.assert_close(found_others["values"], at_stored(layer, others["weight"]), **tolerance(dtype))
+    assert_exact(found, to_layout(Y))
+    assert_exact(found_dX, to_layout(dX))
+    assert_exact(found_others["values"], at_stored(layer, others["weight"]))
     if bias:
-        torch.testing.assert_close(found_others["bias"], others["bias"], **tolerance(dtype))
+        assert_exact(found_others["bias"], others["bias"])
 
 
 def test_gradcheck():
@@ -59,7 +65,7 @@ def test_gradcheck():
 def test_the_kernels_read_the_parameter_itself():
     layer, dense, _ = pair_on_gpu(out_features=256, in_features=192, dtype=torch.float32, block_shape=64)
     X = torch.randn(64, 192, device="cuda")
-    torch.testing.assert_close(layer(X), dense(X), **tolerance(torch.float32))
+    assert_exact(layer(X), exact_product(dense, X))
     cache = layer.matrix.cache
     (key,) = [key for key in cache if isinstance(key, tuple) and key[0] == "csb_cuda"]
     assert cache[key]["values"].data.ptr == layer.values.data_ptr()
@@ -68,8 +74,7 @@ def test_the_kernels_read_the_parameter_itself():
         with torch.no_grad():
             layer.values.mul_(-1e3)  # the range that a kernel may have looked at changes, too
             dense.weight.mul_(-1e3)
-        expected = dense(X)
-        assert torch.linalg.norm(layer(X) - expected) <= 2e-6 * torch.linalg.norm(expected)
+        assert_exact(layer(X), exact_product(dense, X))
     assert dict(layer.matrix.cache["plans"]) == plans  # nothing was planned anew
 
 
@@ -81,7 +86,7 @@ def test_a_frozen_layer_may_take_any_kernel(density):
     layer.requires_grad_(False)
     X = torch.randn(512, 256, device="cuda")
     for _ in range(3):
-        torch.testing.assert_close(layer(X), dense(X).detach(), rtol=2e-5, atol=1e-4)
+        assert_exact(layer(X), exact_product(dense, X))
         with torch.no_grad():
             layer.values.mul_(1e4)  # out of the range that a kernel may have looked at
             dense.weight.mul_(1e4)
