@@ -23,8 +23,10 @@ from scipy.optimize import nnls
 from benchmarks import gpu_data
 from benchmarks.gpu_sets import collection, held_out
 from benchmarks.gpu_tables import HELD_OUT, geomean
+from csbviz.ops.choice_costs import COSTS, FACTORS
 from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms, variant_of
 from csbviz.ops.cuda.module import DeviceLimits
+from csbviz.ops.registry import kernels
 
 FOLDS = 5
 RESIDENT = (1, 2, 3, 4, 6, 8)
@@ -33,8 +35,12 @@ RESIDENT = (1, 2, 3, 4, 6, 8)
 FEWEST = 24
 """Measurements that a group of launches needs to be fitted at all."""
 
-DOUBT = 6
-"""Measurements of a configuration by which its factor leaves half the way from 1."""
+DOUBT = 3
+"""Weight of the measurements of a configuration by which its factor leaves half the way from 1."""
+
+NEARNESS = 2.0
+"""A variant weighs as much in the fit as the best time of its product over its own, to this power: what is
+far from the best need not be predicted well, if only it is not chosen."""
 
 TARGET = Path(__file__).resolve().parent.parent / "csbviz" / "ops" / "choice_costs.py"
 
@@ -132,23 +138,33 @@ def limits_of(device: dict) -> DeviceLimits:
     )
 
 
+def is_rough(kernel: str) -> bool:
+    """Whether a kernel computes float32 products in another class than fp32."""
+    return kernel.endswith("_tf32")
+
+
 def fit(measured: Measured, cases: list[tuple]) -> Costs:
     """The costs that explain the times of these cases."""
     groups = defaultdict(list)
     for case in cases:
-        for point in measured.cases[case]:
-            groups[point.kernel, point.variant.group].append(point)
+        points = measured.cases[case]
+        exact = min((point.time for point in points if not is_rough(point.kernel)), default=0.0)
+        least = min(point.time for point in points)
+        for point in points:
+            weight = ((least if is_rough(point.kernel) else exact) / point.time) ** NEARNESS
+            groups[point.kernel, point.variant.group].append((point, weight))
     found = Costs(defaultdict(dict), defaultdict(dict))
-    for (kernel, group), points in sorted(groups.items()):
-        if len(points) < FEWEST:
+    for (kernel, group), pairs in sorted(groups.items()):
+        if len(pairs) < FEWEST:
             continue
-        found.costs[kernel][group] = _fit_group(points, measured.limits)
+        points, weights = zip(*pairs, strict=True)
+        found.costs[kernel][group] = _fit_group(points, np.array(weights), measured.limits)
         if points[0].variant.form != "blocks":  # whose groups are configurations
-            _fit_factors(found, points, measured.limits)
+            _fit_factors(found, pairs, measured.limits)
     return found
 
 
-def _fit_group(points: list[Point], limits: DeviceLimits) -> tuple:
+def _fit_group(points: tuple[Point, ...], weights: np.ndarray, limits: DeviceLimits) -> tuple:
     """CTAs at once and the costs of a group: least squares of the relative error, no cost below zero."""
     times, form, best = np.array([point.time for point in points]), points[0].variant.form, None
     count = TERMS[form]
@@ -157,22 +173,23 @@ def _fit_group(points: list[Point], limits: DeviceLimits) -> tuple:
         scale = counted.max(axis=0)
         scale[scale == 0] = 1.0
         # A weak pull towards zero keeps terms out that the data cannot tell apart.
-        system = np.vstack((counted / scale / times[:, None], 1e-3 * np.eye(count)))
-        costs, residual = nnls(system, np.concatenate((np.ones(len(times)), np.zeros(count))))
+        system = np.vstack((counted / scale * (weights / times)[:, None], 1e-3 * np.eye(count)))
+        costs, residual = nnls(system, np.concatenate((weights, np.zeros(count))))
         if best is None or residual < best[0]:
             best = residual, resident, costs / scale
     _, resident, costs = best
     return resident, *(float(f"{cost:.4g}") for cost in costs)
 
 
-def _fit_factors(found: Costs, points: list[Point], limits: DeviceLimits) -> None:
+def _fit_factors(found: Costs, pairs: list[tuple[Point, float]], limits: DeviceLimits) -> None:
     """What the times of each configuration are of their group's prediction, the less trusted the fewer."""
     logs = defaultdict(list)
-    for point in points:
-        logs[point.variant.config].append(np.log(point.time / found.predict(point, limits)))
+    for point, weight in pairs:
+        logs[point.variant.config].append((np.log(point.time / found.predict(point, limits)), weight))
     for config, values in logs.items():
-        factor = float(np.exp(np.sum(values) / (len(values) + DOUBT)))
-        found.factors[points[0].kernel][config] = float(f"{factor:.4g}")
+        off, weights = np.array(values).T
+        factor = float(np.exp(off @ weights / (weights.sum() + DOUBT)))
+        found.factors[pairs[0][0].kernel][config] = float(f"{factor:.4g}")
 
 
 def correct(found: Costs, newer: Measured) -> None:
@@ -216,9 +233,9 @@ def describe(name: str, lost: list[float], off: list[float]) -> dict:
 
 def single_losses(measured: Measured, cases: list[tuple]) -> list[dict]:
     """What the best variant of one kernel alone would lose."""
-    kernels = sorted({point.kernel for found in measured.cases.values() for point in found})
+    names = sorted({point.kernel for found in measured.cases.values() for point in found})
     rows = []
-    for name in kernels:
+    for name in names:
         lost = []
         for case in cases:
             mine = [point.time for point in measured.cases[case] if point.kernel == name]
@@ -271,6 +288,8 @@ def write_costs(found: Costs, fitted_on: str) -> None:
     what = "Kernel → group of launches → CTAs that a multiprocessor runs at once, then the cost of each term."
     lines += [f'"""{what}"""', "", "FACTORS: dict[str, dict[str, float]] = {"]
     for kernel, factors in sorted(found.factors.items()):
+        if not factors:
+            continue
         lines.append(f'    "{kernel}": {{')
         for config, factor in sorted(factors.items()):
             lines.append(f'        "{config}":\n            {factor:g},')
@@ -288,14 +307,20 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where the losses go")
     parser.add_argument("--write", action="store_true", help="write csbviz/ops/choice_costs.py")
     args = parser.parse_args()
-    costs, rows = Costs({}, {}), {}
+    # What the sweep has no times of keeps its costs.
+    known = {kernel.name for kernel in kernels(device="cuda")}
+    costs, rows = Costs(*({k: v for k, v in old.items() if k in known} for old in (COSTS, FACTORS))), {}
+    before = Costs(COSTS, FACTORS)
     for name, classes in (("fp32", ("fp32",)), ("tf32", ("tf32", "fp32"))):
         measured = Measured(args.sweeps, args.dlmc, classes)
+        for held in (False, True):
+            old = describe(f"costs as they were, {held=}", *losses(measured, measured.chosen(held), before))
+            print(name, old)
         found, rows[name] = evaluate(measured)
         if args.newer:
             correct(found, Measured(args.newer, args.dlmc, classes))
         costs.costs.update(found.costs)
-        costs.factors.update(found.factors)
+        costs.factors.update({kernel: found.factors.get(kernel, {}) for kernel in found.costs})
         for row in rows[name]:
             print(name, row)
     if args.json:

@@ -90,6 +90,27 @@ def test_a_configuration_gets_a_factor_the_less_trusted_the_fewer():
     assert abs(factors["rare"] - 1.0) < 0.1
 
 
+def test_what_is_near_the_best_of_its_class_decides_the_fit():
+    generator = np.random.default_rng(3)
+    variant = launch("64", 1)
+    cases = {}
+    for number in range(80):
+        structure = Structure(512, 512, generator.binomial(512, 0.1, 512))
+        n = int(generator.choice([128, 512, 2048]))
+        # Half of the times are far from the best of the class and obey another cost.
+        far = number % 2
+        time = true_time(structure, variant, n) * (2.0 if far else 1.0)
+        cases[number] = [Point("csb_wgmma", variant, structure, n, time)]
+        if far:
+            cases[number].append(Point("csb_rows", launch("128", 1), structure, n, time / 8))
+        # A faster kernel of a rougher class is no measure for those of the exact one.
+        cases[number].append(Point("csb_wgmma_tf32", launch("128", 1), structure, n, time / 100))
+    measured = types.SimpleNamespace(cases=cases, limits=H100)
+    costs = fit_choice.fit(measured, list(cases))
+    near = [cases[number][0] for number in range(0, 80, 2)]
+    np.testing.assert_allclose([costs.predict(p, H100) / p.time for p in near], 1.0, rtol=0.05)
+
+
 def test_the_costs_are_written_as_a_module(measured, tmp_path, monkeypatch):
     target = tmp_path / "choice_costs.py"
     target.write_text(fit_choice.TARGET.read_text(encoding="utf-8"), encoding="utf-8")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
     from csbviz.ops.cuda.module import DeviceLimits
 
-__all__ = ["TERMS", "Structure", "Variant", "structure_of", "terms", "variant_of"]
+__all__ = ["TERMS", "Structure", "Variant", "structure_of", "tensor_slowdown", "terms", "variant_of"]
 
 TERMS = {"blocks": 13, "panel": 14, "direct": 19}
 """Number of terms of each form."""
@@ -31,6 +31,14 @@ an H100 128 CTAs in clusters of 4 or 8 took two rounds where 104 took one."""
 
 _L1_BYTES = (60e3, 120e3, 250e3, 500e3)
 """Sizes at which the columns of B that a multiprocessor reads again cease to fit its L1 cache, about."""
+
+_TENSOR_RATE = {(7, 5): 512, (8, 0): 1024, (8, 6): 512, (8, 7): 1024, (8, 9): 512, (12, 0): 512}
+"""Multiply-adds of float16 values with float32 sums that the tensor cores of a multiprocessor do in a clock,
+by capability, from data sheets. GeForce cards do half as many: three of them for one of float32 accuracy gain
+little there over CUDA cores."""
+
+_TENSOR_RATE_FITTED = 1270
+"""What mma.sync reaches on the H100 whose times were fitted: about 62 % of the 2048 that wgmma can use."""
 
 _THREADS_RESIDENT = 1024
 """Of the CUDA-core kernels, by their registers."""
@@ -85,7 +93,8 @@ class Variant(NamedTuple):
     config : str
         The launch without what the terms count; launches of a configuration share a factor.
     settings : dict
-        Its parameters; blocks have ``tile_m``, ``tile_n``, ``split`` and ``clustered``.
+        Its parameters; blocks have ``tile_m``, ``tile_n``, ``split``, ``clustered`` and
+        ``tensor_cores``.
     """
 
     form: str
@@ -118,6 +127,7 @@ def variant_of(kernel: str, params: dict[str, Any]) -> Variant | None:
     clustered = "cluster" in known
     split = known.pop("split", None) or known.pop("splits", None) or 1
     settings = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "clustered": clustered}
+    settings["tensor_cores"] = "mma" in kernel
     words = _words(known)
     return Variant("blocks", words, words, settings)
 
@@ -149,6 +159,19 @@ def terms(
     return (_panel if variant.form == "panel" else _direct)(structure, variant.settings, n, device)
 
 
+def tensor_slowdown(device: DeviceLimits) -> float:
+    """How much longer a step of tensor cores takes in a multiprocessor than on the GPU of the fit, in clocks.
+
+    Notes
+    -----
+    From data sheets; of other GPUs than the H100 nothing was measured.
+    """
+    rate = _TENSOR_RATE.get(tuple(device.capability))
+    if rate is None:
+        return 1.0
+    return _TENSOR_RATE_FITTED / (rate / 2 if "GeForce" in device.name else rate)
+
+
 def _up(number: int, unit: int) -> int:
     return -(-number // unit)
 
@@ -161,7 +184,7 @@ def _blocks(structure: Structure, launch: dict, n: int, device: DeviceLimits, re
         places = int(places * _CLUSTER_SHARE.get(split, 1.0))
     rounds = _up(ctas, max(1, places * resident))
     load = ctas / device.multiprocessors
-    steps = _up(_up(inner, _STEP), split)
+    steps = _up(_up(inner, _STEP), split) * (tensor_slowdown(device) if launch.get("tensor_cores") else 1.0)
     return (
         1.0,
         rounds,

@@ -13,7 +13,16 @@ from csbviz.errors import UnavailableError
 from csbviz.formats import CSBMatrix
 from csbviz.ops import choice, choice_candidates, choice_model, registry
 from csbviz.ops.choice import choose
-from csbviz.ops.choice_terms import TERMS, Structure, Variant, structure_of, terms, variant_of
+from csbviz.ops.choice_terms import (
+    TERMS,
+    Structure,
+    Variant,
+    structure_of,
+    tensor_slowdown,
+    terms,
+    variant_of,
+)
+from csbviz.ops.cuda import mma
 from csbviz.ops.cuda.module import DeviceLimits
 from csbviz.ops.registry import Kernel, Prepared
 from csbviz.ops.tuned import remember
@@ -265,10 +274,11 @@ def test_a_variant_is_read_from_the_names_of_parameters():
     params = {"tile_m": 64, "tile_n": 128, "split": 2, "cluster": 1, "prepass": 0, "workspace_bytes": 9}
     variant = variant_of("csb_wgmma", params)
     assert variant.config == "tile_m=64 tile_n=128 cluster=1 prepass=0"
-    assert variant.settings == {"tile_m": 64, "tile_n": 128, "split": 2, "clustered": True}
+    blocks = {"tile_m": 64, "tile_n": 128, "tensor_cores": True}
+    assert variant.settings == blocks | {"split": 2, "clustered": True}
     variant = variant_of("csb_mma", {"tile": "64x128/32", "stages": 2, "splits": 3})
     assert variant.config == "tile=64x128/32 stages=2"
-    assert variant.settings == {"tile_m": 64, "tile_n": 128, "split": 3, "clustered": False}
+    assert variant.settings == blocks | {"split": 3, "clustered": False}
     assert variant_of("csb_gather", {"lanes": 8}) is None
 
 
@@ -289,6 +299,38 @@ def test_the_fitted_model_answers_for_every_product(monkeypatch, density, n):
 def test_half_precision_takes_the_costs_of_one_product_a_step():
     assert choice_model._asked(["csb_wgmma", "csb_mma"], "float16") == [("csb_wgmma", "csb_wgmma_tf32")]
     assert choice_model._asked(["csb_mma"], "float32") == [("csb_mma", "csb_mma")]
+
+
+GEFORCE = DeviceLimits(0, 128, 101376, (8, 9), 72 << 20, 102400, 1536, "NVIDIA GeForce RTX 4090")
+"""By its data sheet."""
+
+
+def test_geforce_cards_add_float16_products_in_float32_at_half_the_rate():
+    professional = GEFORCE._replace(name="NVIDIA RTX 6000 Ada Generation")
+    assert tensor_slowdown(H100) == 1.0
+    assert tensor_slowdown(GEFORCE) == 2 * tensor_slowdown(professional) > 2.0
+    structure = Structure(2048, 2048, np.full(2048, 100))
+    for name, slower in (("csb_mma", True), ("csb_other", False)):
+        settings = {"tile_m": 64, "tile_n": 64, "split": 1, "clustered": False, "tensor_cores": slower}
+        variant = Variant("blocks", name, name, settings)
+        half, full = (terms(structure, variant, 512, device, 1) for device in (GEFORCE, professional))
+        assert (half[2], half[5]) == ((2 if slower else 1) * full[2], (2 if slower else 1) * full[5])
+        assert [h for at, h in enumerate(half) if at not in (2, 5)] == [
+            f for at, f in enumerate(full) if at not in (2, 5)
+        ]
+
+
+def test_cuda_cores_take_more_products_where_tensor_cores_are_slow(monkeypatch):
+    taken = {}
+    for device in (GEFORCE, GEFORCE._replace(name="", capability=(8, 0))):
+        for module in (choice_model, choice_candidates, mma):
+            monkeypatch.setattr(module, "current_device", lambda device=device: device)
+        taken[device.name] = [
+            choice_model.rank(matrix(density, 1024, 1024), "A@B", 1024, ["csb_mma", "csb_rows"])[0].kernel
+            for density in (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.9)
+        ]
+    assert taken[GEFORCE.name].count("csb_rows") > taken[""].count("csb_rows") > 0
+    assert "csb_mma" in taken[""]
 
 
 def test_a_choice_takes_about_a_millisecond(monkeypatch):

@@ -163,6 +163,7 @@ class DeviceLimits(NamedTuple):
     l2_bytes: int = 0
     shared_per_multiprocessor: int = 65536
     threads_per_multiprocessor: int = 1024
+    name: str = ""
 
 
 def current_device() -> DeviceLimits:
@@ -185,6 +186,7 @@ def _device_limits(device: int) -> DeviceLimits:
         properties["l2CacheSize"],
         properties["sharedMemPerMultiprocessor"],
         properties["maxThreadsPerMultiProcessor"],
+        properties["name"].decode(),
     )
 
 
