@@ -14,8 +14,11 @@ from typing import NamedTuple
 __all__ = ["Comparison", "cases_of", "geomean", "held_out_rows", "reach_rows", "summary", "table"]
 
 HELD_OUT = "held out"
-FAMILIES = ("csb_wgmma", "csb_rows", "csb_mma", "csb_gather")
-"""The kernels of the fp32 class among which `csb_cuda` chooses."""
+
+
+def is_family(name: str) -> bool:
+    """Whether a contender of a float32 case is a kernel of the fp32 class among which `csb_cuda` chooses."""
+    return name.startswith("csb_") and not name.startswith("csb_cuda") and not name.endswith("_tf32")
 
 
 def geomean(values: Iterable[float]) -> float:
@@ -129,7 +132,7 @@ def _chosen(cases: dict, key: Key) -> float | None:
     if (key.op, key.dtype, key.stored, key.mode) != ("A@B", "float32", "matrix", "warm"):
         return None
     case = cases[key]
-    others = [case[name] for name in FAMILIES if name in case]
+    others = [time for name, time in case.items() if is_family(name)]
     return case["csb_cuda"] / min(case["csb_cuda"], *others) if others and "csb_cuda" in case else None
 
 
