@@ -14,22 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.balance_gpu_tables import write_tables
-from csbviz.balance import STRATEGIES, simulate
-from csbviz.balance.recording import KIND, VERSION, as_run, recorded_jobs
-from csbviz.bench.gpu_timing import device_info, time_cuda
-from csbviz.bench.verify import ERROR_BOUNDS
+from csbviz.bench.gpu_timing import device_info
+from csbviz.bench.strategy_runs import HEIGHTS, StrategyCase, record_strategies, save_strategies, variants
 from csbviz.formats import CSBMatrix, load_matrix
-from csbviz.ops.registry import Prepared
 
 _LAYERS = (
     "body_encoder_layer_0_ffn_conv1",
@@ -50,108 +44,8 @@ variational dropout does not, and some convolutions have two or four block rows 
 SPARSITIES = ("0.9", "0.8", "0.98")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
-HEIGHTS = (8, 32, 64)
-"""Rows of an item that are tried."""
-
-WITH_TICKETS = ("swizzle", "equal_nnz", "split_k")
-"""Strategies that persistent CTAs execute too: whole units, equal parts, and parts that are not."""
 
 RECORDED = ("body_encoder_layer_0_ffn_conv1", "0.9", 512)
-
-
-def variants() -> list[tuple[str, str]]:
-    """Strategy and execution of everything that is measured."""
-    found = []
-    for name in STRATEGIES:
-        found.append((name, "shares" if name == "stream_k" else "grid"))
-        if name in WITH_TICKETS:
-            found.append((name, "ticket"))
-    return found
-
-
-class Case:
-    """One matrix, operation and N on the device, with a float64 result to compare with."""
-
-    def __init__(self, A: CSBMatrix, dense64, op: str, n: int):
-        import cupy
-
-        self.A, self.op, self.n = A, op, n
-        left = dense64 if op == "A@B" else dense64.T
-        self.B = cupy.random.RandomState(n).standard_normal((left.shape[1], n), dtype=cupy.float32)
-        self.reference = left @ self.B.astype(cupy.float64)
-        self.norm = float(cupy.linalg.norm(self.reference))
-        self.out = cupy.empty(self.reference.shape, cupy.float32)
-        self._before: dict[tuple, float] = {}
-
-    def prepare(self, strategy: str, execution: str, height: int, record: bool = False):
-        """The kernel made ready."""
-        from csbviz.ops.cuda.rows import prepare_gather
-
-        fixed = None if execution == "shares" else execution
-        shape = {"window_rows": height, "execution": fixed, "record": record}
-        return prepare_gather(self.A, self.op, self.n, balance=strategy, **shape)
-
-    def error(self, run) -> float:
-        """Relative error of a run into an output full of NaN."""
-        import cupy
-
-        self.out.fill(cupy.nan)
-        run(self.B, self.out)
-        error = float(cupy.linalg.norm(self.out - self.reference))
-        return error / self.norm if self.norm else error
-
-    def measure(self, strategy: str, execution: str, min_time: float, multiprocessors: int) -> dict:
-        """The best height of an item: verified, timed, and run once more with recording."""
-        best, by_height = None, {}
-        for height in HEIGHTS:
-            prepared = self.prepare(strategy, execution, height)
-            error = self.error(prepared.run)
-            if not error <= ERROR_BOUNDS["fp32"]:
-                return {"status": "wrong", "rel_error": str(error), "height": height}
-            samples = time_cuda(prepared.run, self.B, self.out, min_time=min_time)
-            median = float(np.median(samples))
-            by_height[height] = round(median, 3)
-            if best is None or median < best[0]:
-                best = median, height, prepared, error
-        median, height, prepared, error = best
-        plan, launch = prepared.plan, prepared.launch
-        jobs, recorded = self.recorded(strategy, execution, height)
-        planned = planned_imbalance(recorded, multiprocessors)
-        run = as_run(strategy, execution, median, planned, multiprocessors, jobs)
-        return {
-            "status": "ok",
-            "median_us": round(median, 3),
-            "by_height": by_height,
-            "rel_error": float(f"{error:.3g}"),
-            "params": prepared.params,
-            "items": plan.items,
-            "jobs": plan.jobs,
-            "ctas": launch.ctas,
-            "partials": plan.slots,
-            "partial_bytes": plan.partial_bytes(height, 4),
-            "plan_bytes": prepared.bytes - self.A.nbytes,
-            "planned": round(run.planned_imbalance, 4),
-            "measured": round(run.imbalance, 4),
-        }
-
-    def recorded(self, strategy: str, execution: str, height: int) -> tuple[dict, Prepared]:
-        """What one warm run did, as the lists of a recording, and the product that did it."""
-        prepared = self.prepare(strategy, execution, height, record=True)
-        for _ in range(3):
-            prepared.run(self.B, self.out)
-        return recorded_jobs(prepared.launch.record.get(), prepared.plan), prepared
-
-
-def planned_imbalance(prepared, multiprocessors: int) -> float:
-    """λ of the plan, played on the places for CTAs that the device has."""
-    from csbviz.ops.cuda.rows_launch import resident_ctas
-
-    plan, launch = prepared.plan, prepared.launch.launch
-    if plan.static:
-        return simulate(plan).imbalance
-    # The grid runs tile by tile; tickets are drawn item by item.
-    fastest = "tile" if prepared.params["execution"] == "ticket" else "item"
-    return simulate(plan, resident_ctas(launch, multiprocessors), fastest=fastest).imbalance
 
 
 def load(path: Path):
@@ -194,10 +88,11 @@ def measure_all(args) -> dict:
         facts = {"kind": kind, "matrix": layer, "target": sparsity, "m": A.shape[0]}
         facts |= {"k": A.shape[1], "nnz": A.nnz, "sparsity": round(A.sparsity, 5)}
         for n in args.n:
-            case = Case(A, dense64, args.op, n)
+            case = StrategyCase(A, args.op, n, dense64)
             for strategy, execution in variants():
                 named = {"op": args.op, "n": n, "strategy": strategy, "execution": execution}
-                found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
+                found = case.measure(strategy, execution, args.min_time)
+                found.pop("run", None)
                 data["records"].append(facts | named | found)
         if args.json:
             args.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -206,54 +101,18 @@ def measure_all(args) -> dict:
 
 def record_all(args, folder: Path) -> None:
     """Write a recording for the app: every strategy on one even and one uneven layer."""
-    device = device_info()
     layer, sparsity, n = RECORDED
+    folder.mkdir(parents=True, exist_ok=True)
     for kind in ("even", "uneven"):
-        A, dense64 = load(find(args.dlmc, kind, layer, sparsity))
-        case, runs = Case(A, dense64, args.op, n), []
-        for strategy, execution in variants():
-            found = case.measure(strategy, execution, args.min_time, device["multiprocessors"])
-            if found["status"] != "ok":
-                print(kind, strategy, execution, found, flush=True)
-                continue
-            runs.append(record_run(case, strategy, execution, found, device["multiprocessors"]))
+        A, _ = load(find(args.dlmc, kind, layer, sparsity))
         model, method = SETS[kind][0].split("/")
-        matrix = {"set": model, "method": method.replace("_", " "), "sparsity": sparsity, "name": layer}
-        matrix |= {"shape": list(A.shape), "nnz": A.nnz, "block_shape": list(BLOCK_SHAPE)}
-        data = {
-            "kind": KIND,
-            "version": VERSION,
-            "when": datetime.now(UTC).isoformat(timespec="seconds"),
-            "device": device,
-            "title": f"{kind.capitalize()}: {model}, {method.replace('_', ' ')}, {sparsity}",
-            "matrix": matrix,
-            "op": args.op,
-            "n": n,
-            "kernel": "csb_gather",
-            "note": "begin and end of each job by the GPU's nanosecond timer, in one warm run that records",
-            "runs": runs,
-        }
-        folder.mkdir(parents=True, exist_ok=True)
-        text = re.sub(r",\n(?=\d)", ",", json.dumps(data, indent=0, ensure_ascii=False))
-        (folder / f"balance_{kind}.json").write_text(text + "\n", encoding="utf-8")
-
-
-def record_run(case: Case, strategy: str, execution: str, found: dict, multiprocessors: int) -> dict:
-    """One entry of a recording."""
-    jobs, prepared = case.recorded(strategy, execution, found["params"]["window_rows"])
-    planned = planned_imbalance(prepared, multiprocessors)
-    run = as_run(strategy, execution, found["median_us"], planned, multiprocessors, jobs)
-    return {
-        "strategy": strategy,
-        "execution": execution,
-        "params": found["params"],
-        "median_us": found["median_us"],
-        "deterministic": STRATEGIES[strategy].deterministic,
-        "planned_imbalance": round(run.planned_imbalance, 4),
-        "measured_imbalance": round(run.imbalance, 4),
-        "partial_bytes": found["partial_bytes"],
-        **jobs,
-    }
+        method = method.replace("_", " ")
+        matrix = {"set": model, "method": method, "sparsity": sparsity, "name": layer}
+        title = f"{kind.capitalize()}: {model}, {method}, {sparsity}"
+        recording, problems = record_strategies(A, args.op, n, title, matrix, min_time=args.min_time)
+        for problem in problems:
+            print(f"{kind}: {problem}", flush=True)
+        save_strategies(recording, folder / f"balance_{kind}.json")
 
 
 def parse_arguments() -> argparse.Namespace:

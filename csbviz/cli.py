@@ -204,6 +204,12 @@ def _add_record(commands) -> argparse.ArgumentParser:
     command.add_argument(
         "--prune", type=_fraction, metavar="S", help="prune models by magnitude to this sparsity first"
     )
+    command.add_argument(
+        "--strategies",
+        action="store_true",
+        help="record instead, for the page Balance, what each multiprocessor of a GPU does and when: "
+        "one product (one layer, --op and --n) under every balance strategy",
+    )
     _add_measuring(command)
     return command
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from csbviz.figures.text import list_of
 if TYPE_CHECKING:
     from csbviz.bench import BenchRequest, Record, Verdict
 
-__all__ = ["Measured", "check_dtypes", "measure", "request_of"]
+__all__ = ["Case", "Measured", "check_dtypes", "layers_of", "measure", "request_of"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,27 @@ class Measured:
     weights: str
     records: list[Record]
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer or matrix that the arguments name.
+
+    Attributes
+    ----------
+    name, source, layer, weights : str
+        As in `Measured`.
+    csr : scipy.sparse.csr_matrix
+    progress : callable
+        ``progress(fraction, message)``, for this layer among all.
+    """
+
+    name: str
+    source: str
+    layer: str
+    weights: str
+    csr: Any
+    progress: Callable[[float | None, str], None]
 
 
 def request_of(args: argparse.Namespace) -> BenchRequest:
@@ -104,19 +125,30 @@ def measure(args: argparse.Namespace, files: list[str], prune: float | None = No
     from csbviz.bench.jobs import build
 
     request = request_of(args)
+    for case in layers_of(args, files, prune):
+        records = []
+        for dtype in args.dtype:
+            A = build(case.csr, request.device, args.block_size, dtype=dtype)
+            records += bench_matrix(A, request, name=case.name, progress=case.progress)
+        case.progress(None, "")
+        yield Measured(case.name, case.source, case.layer, case.weights, records, verdict(records))
+
+
+def layers_of(args: argparse.Namespace, files: list[str], prune: float | None = None) -> Iterator[Case]:
+    """The layers that the arguments name, pruned; every file is read before the first is given.
+
+    Parameters
+    ----------
+    args, files, prune
+        As in `measure`.
+    """
     sources = [(file, open_source(file, seed=args.seed)) for file in files]
     cases = [(file, source, layer.name) for file, source in sources for layer in source.layers(args.layer)]
     pruned: dict[str, Any] = {file: _opened(source, prune) for file, source in sources}
     for index, (file, source, layer) in enumerate(cases):
         name = f"{source.name}:{layer}" if source.is_model else layer
         progress = _progress(index, len(cases), name)
-        csr = pruned[file].csr(layer)
-        records = []
-        for dtype in args.dtype:
-            A = build(csr, request.device, args.block_size, dtype=dtype)
-            records += bench_matrix(A, request, name=name, progress=progress)
-        progress(None, "")
-        yield Measured(name, file, layer, _weights(source, prune), records, verdict(records))
+        yield Case(name, file, layer, _weights(source, prune), pruned[file].csr(layer), progress)
 
 
 def _opened(source, prune: float | None):

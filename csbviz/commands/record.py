@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from csbviz.commands.bench import WRONG_RESULT
-from csbviz.commands.measure import Measured, measure, request_of
+from csbviz.commands.measure import Measured, layers_of, measure, request_of
 from csbviz.commands.output import emit, table, wrapped
 from csbviz.commands.sources import SAMPLE_PREFIX
-from csbviz.errors import InputError
+from csbviz.errors import InputError, OptionError, UnavailableError
 from csbviz.figures.text import plural, size
 
 __all__ = ["run"]
@@ -24,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     files = [*args.files, *(SAMPLE_PREFIX + name for name in args.sample or ())]
     if not files:
         raise InputError("There is nothing to record: a FILE or --sample ID is needed.")
+    if args.strategies:
+        return _record_strategies(args, files, output)
     request = request_of(args)
     runs = []
     for measured in measure(args, files, args.prune):
@@ -56,6 +58,65 @@ def run(args: argparse.Namespace) -> int:
     }
     emit(args.json, result, [f"Saved {output} ({size(result['bytes'])}): {plural(len(records), 'record')}"])
     return WRONG_RESULT if any(record.status in ("wrong", "failed") for record in records) else 0
+
+
+def _record_strategies(args: argparse.Namespace, files: list[str], output: Path) -> int:
+    """Record every balance strategy on one product."""
+    from csbviz.bench.jobs import build
+    from csbviz.bench.strategy_runs import record_strategies, save_strategies
+    from csbviz.ops.registry import SPMM_OPS, availability, get_kernel
+
+    if args.device != "cuda":
+        raise OptionError("The strategies are recorded by a GPU's clock: --strategies needs --device cuda.")
+    if len(args.op) != 1 or args.op[0] not in SPMM_OPS or len(args.n) != 1 or args.dtype != ["float32"]:
+        raise OptionError(
+            "--strategies records one float32 product: choose one --n and one operation, "
+            "--op A@B or --op A.T@B."
+        )
+    state = availability(get_kernel("csb_gather"))
+    if not state.ok:
+        raise UnavailableError(f"The strategies cannot be recorded here: {state.reason}")
+    cases = list(layers_of(args, files, args.prune))
+    if len(cases) != 1:
+        raise OptionError(
+            f"--strategies records one layer, and {len(cases)} were named: choose one with --layer NAME."
+        )
+    (case,) = cases
+    A = build(case.csr, "cuda", args.block_size)
+    matrix = {"set": Path(case.source).name, "method": case.weights, "name": case.layer}
+    matrix["sparsity"] = f"{A.sparsity:.3g}"
+    title = args.title or f"{case.name}, {case.weights}"
+    recording, problems = record_strategies(
+        A, args.op[0], args.n[0], title, matrix, min_time=args.min_time, progress=case.progress
+    )
+    case.progress(None, "")
+    runs = sorted(recording["runs"], key=lambda run: run["median_us"])
+    if runs:
+        save_strategies(recording, output)
+    result = {"output": str(output) if runs else None, "title": title, "device": recording["device"]}
+    result |= {"runs": len(runs), "problems": problems}
+    emit(args.json, result, _strategy_lines(recording, runs, problems, output))
+    return WRONG_RESULT if problems else 0
+
+
+def _strategy_lines(recording: dict, runs: list[dict], problems: list[str], output: Path) -> Iterator[str]:
+    rows = [
+        (
+            run["strategy"],
+            run["execution"],
+            f"{run['median_us']:.2f}",
+            f"{run['planned_imbalance']:.2f}",
+            f"{run['measured_imbalance']:.2f}",
+            str(len(run["start_ns"])),
+        )
+        for run in runs
+    ]
+    yield recording["title"]
+    yield from table(("strategy", "execution", "µs", "λ planned", "λ measured", "jobs"), rows)
+    for problem in problems:
+        yield from wrapped("", problem, 2)
+    if runs:
+        yield f"Saved {output} ({size(output.stat().st_size)}): {plural(len(runs), 'run')}"
 
 
 def _checked_output(output: str) -> Path:
