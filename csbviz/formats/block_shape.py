@@ -11,7 +11,8 @@ __all__ = ["choose_block_shape"]
 GPU_SHAPE = (64, 64)
 """Blocks for the CUDA kernels, whatever the matrix: a tile that the tensor-core kernels decompress is one
 block or two, in both directions alike, and the place of an entry in a block takes a byte a side. How the work
-of a block row is tiled and split is chosen for each product (`csbviz.ops.choice`), not stored."""
+of a block row is tiled and split is chosen for each product (`csbviz.ops.choice`), not stored. The CUDA-core
+kernels take any blocks; measured on an H100, those of 32 and 128 make none of them faster on average."""
 
 SMALLEST = 32
 """More workers make no side smaller than this, since the rows of a block would hold few entries; a plan can
