@@ -17,7 +17,15 @@ from .strategies import STRATEGIES
 if TYPE_CHECKING:
     from .plan import WorkPlan
 
-__all__ = ["BalanceRecording", "RecordedRun", "as_run", "load_recording", "recorded_jobs", "recordings"]
+__all__ = [
+    "BalanceRecording",
+    "RecordedRun",
+    "as_run",
+    "load_recording",
+    "read_recording",
+    "recorded_jobs",
+    "recordings",
+]
 
 KIND, VERSION = "csbviz balance recording", 1
 
@@ -28,6 +36,11 @@ EXECUTIONS = {
 }
 """What the ways of execution are called."""
 
+MAX_BYTES = 8 << 20
+"""Largest file that is read."""
+
+_OPS = ("A@B", "A.T@B")
+_MOST_MULTIPROCESSORS, _MOST_RUNS, _MOST_JOBS, _MOST_AT_ONCE, _MOST_LETTERS = 1024, 64, 100_000, 64, 600
 _COLUMNS = ("multiprocessor", "item", "tile", "start_ns", "duration_ns")
 
 
@@ -138,46 +151,124 @@ def load_recording(path: str | Path) -> BalanceRecording:
     Raises
     ------
     InputError
-        If it is no such file, or its lists do not fit together.
+        As `read_recording` does, and if it cannot be read.
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if (data["kind"], data["version"]) != (KIND, VERSION):
-            raise ValueError(f"it is a {data['kind']!r}, version {data['version']}")
-        device = data["device"]
-        runs = tuple(_run(run, int(device["multiprocessors"])) for run in data["runs"])
-        named = {name: data[name] for name in ("title", "matrix", "op", "n", "kernel", "note")}
-        return BalanceRecording(
-            device_name=device["name"],
-            date=data["when"][:10],
-            multiprocessors=int(device["multiprocessors"]),
-            runs=runs,
-            **named,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
         raise InputError(
             f"{path.name} is not a recording of balance strategies ({type(error).__name__}: {error})."
         ) from error
+    return read_recording(data, path.name)
+
+
+def read_recording(data: bytes | str, name: str = "The recording") -> BalanceRecording:
+    """Read recorded runs from the contents of a file; nothing in it is trusted.
+
+    Parameters
+    ----------
+    data : bytes or str
+        JSON.
+    name : str
+        How messages call it.
+
+    Raises
+    ------
+    InputError
+        If it is no such file, or its lists do not fit together.
+    """
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB, the most that a recording may have.")
+    try:
+        return _recording(json.loads(data))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(
+            f"{name} is not a recording of balance strategies ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _recording(data: dict[str, Any]) -> BalanceRecording:
+    if (data["kind"], data["version"]) != (KIND, VERSION):
+        raise ValueError(f"it is a {data['kind']!r}, version {data['version']}")
+    device, matrix, runs = data["device"], data["matrix"], data["runs"]
+    multiprocessors = _count(device["multiprocessors"], _MOST_MULTIPROCESSORS)
+    texts = {name: _text(data[name]) for name in ("title", "kernel", "note")}
+    if data["op"] not in _OPS:
+        raise ValueError(f"unknown operation {data['op']!r}")
+    if not 1 <= len(runs) <= _MOST_RUNS:
+        raise ValueError(f"it has {len(runs)} runs, not 1 to {_MOST_RUNS}")
+    facts = {name: _text(value) for name, value in matrix.items() if isinstance(value, str)}
+    facts |= {name: [_count(side) for side in matrix[name]] for name in ("shape", "block_shape")}
+    if not len(facts["shape"]) == len(facts["block_shape"]) == 2:
+        raise ValueError("a shape has not two sides")
+    return BalanceRecording(
+        device_name=_text(device["name"]),
+        date=_text(data["when"])[:10],
+        multiprocessors=multiprocessors,
+        matrix=facts | {"nnz": _count(matrix["nnz"])},
+        op=data["op"],
+        n=_count(data["n"]),
+        runs=tuple(_run(run, multiprocessors) for run in runs),
+        **texts,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _MOST_LETTERS:
+        raise ValueError(f"{str(value)[:20]!r} is not a text of at most {_MOST_LETTERS} letters")
+    return value
+
+
+def _count(value: Any, most: int = 2**62) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(f"{str(value)[:20]} is not a whole number up to {most}")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
+        raise ValueError(f"{str(value)[:20]} is not a positive number")
+    return float(value)
 
 
 def _run(data: dict[str, Any], multiprocessors: int) -> RecordedRun:
-    columns = {name: np.asarray(data[name], dtype=np.int64) for name in _COLUMNS}
+    columns = {name: _numbers(data[name]) for name in _COLUMNS}
     if len({column.shape for column in columns.values()}) != 1:
         raise ValueError("the lists of a run have different lengths")
     if data["strategy"] not in STRATEGIES or data["execution"] not in EXECUTIONS:
         raise ValueError(f"unknown strategy {data['strategy']!r} or execution {data['execution']!r}")
-    work, where = np.asarray(data["item_nonzeros"], dtype=np.int64), columns["multiprocessor"]
-    if where.size and not 0 <= where.min() <= where.max() < multiprocessors:
+    work, where = _numbers(data["item_nonzeros"]), columns["multiprocessor"]
+    if where.size and not where.max() < multiprocessors:
         raise ValueError("a job ran on a multiprocessor that the device does not have")
-    if where.size and not 0 <= columns["item"].min() <= columns["item"].max() < work.size:
+    if where.size and not columns["item"].max() < work.size:
         raise ValueError("a job is of an item that the plan does not have")
     duration = columns.pop("duration_ns")
-    if duration.min(initial=0) < 0:
-        raise ValueError("a job ends before it starts")
     columns |= {"nonzeros": work[columns["item"]], "end_ns": columns["start_ns"] + duration}
-    known = data["strategy"], data["execution"], float(data["median_us"]), float(data["planned_imbalance"])
-    return RecordedRun(*known, multiprocessors, **columns)
+    known = (
+        data["strategy"],
+        data["execution"],
+        _positive(data["median_us"]),
+        _positive(data["planned_imbalance"]),
+    )
+    run = RecordedRun(*known, multiprocessors, **columns)
+    if _places(where, run.start_ns, run.end_ns).max(initial=0) >= _MOST_AT_ONCE:
+        raise ValueError(f"a multiprocessor does more than {_MOST_AT_ONCE} jobs at once")
+    return run
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """A list of whole numbers from 0 on, none of them so large that a sum of two overflows."""
+    found = np.asarray(values)
+    if found.ndim != 1 or found.size > _MOST_JOBS or (found.size and found.dtype.kind not in "iu"):
+        raise ValueError(f"a list is not of at most {_MOST_JOBS} whole numbers")
+    found = found.astype(np.int64)
+    if found.min(initial=0) < 0:
+        raise ValueError("a number is negative: a job ends before it starts, or is no job of the plan")
+    if found.max(initial=0) > 2**60:
+        raise ValueError("a number is too large")
+    return found
 
 
 def recorded_jobs(record: np.ndarray, plan: WorkPlan) -> dict[str, list[int]]:

@@ -43,7 +43,7 @@ def a_file(tmp_path, **changes) -> Path:
         "when": "2026-11-24T15:10:00+00:00",
         "device": {"name": "a GPU", "multiprocessors": 3},
         "title": "Even",
-        "matrix": {"name": "layer"},
+        "matrix": {"name": "layer", "shape": [64, 32], "block_shape": [32, 32], "nnz": 14},
         "op": "A@B",
         "n": 64,
         "kernel": "csb_gather",
@@ -102,12 +102,29 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
         ({"run": {"multiprocessor": [0, 0, 3, 0]}}, "does not have"),
         ({"run": {"duration_ns": [1000, 1500, 1000, -3]}}, "ends before it starts"),
         ({"run": {"item_nonzeros": [5, 4, 3]}}, "an item that the plan does not have"),
+        ({"run": {"item": [0, 1, 2, 0.5]}}, "whole numbers"),
+        ({"run": {"tile": [[0], [0], [0], [1]]}}, "whole numbers"),
+        ({"run": {"start_ns": [0, 500, 0, 2**62]}}, "too large"),
+        ({"run": {"median_us": float("nan")}}, "not a positive number"),
         ({"device": {}}, "KeyError"),
+        ({"device": {"name": "a GPU", "multiprocessors": 10**9}}, "not a whole number up to 1024"),
+        ({"title": ["Even"]}, "not a text"),
+        ({"op": "A+B"}, r"unknown operation 'A\+B'"),
+        ({"n": "many"}, "not a whole number"),
+        ({"matrix": {"shape": [64], "block_shape": [32, 32], "nnz": 14}}, "two sides"),
+        ({"runs": []}, "it has 0 runs"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, changes, sentence):
     with pytest.raises(InputError, match=sentence):
         load_recording(a_file(tmp_path, **changes))
+
+
+def test_more_at_once_than_a_multiprocessor_can_hold_is_refused(tmp_path):
+    jobs = {name: [0] * 65 for name in ("multiprocessor", "item", "tile", "start_ns")}
+    path = a_file(tmp_path, run=jobs | {"duration_ns": [9] * 65})
+    with pytest.raises(InputError, match="more than 64 jobs at once"):
+        load_recording(path)
 
 
 def test_no_file_is_one_sentence(tmp_path):

@@ -201,10 +201,31 @@ def test_the_page_balance_shows_what_the_multiprocessors_did(shelf):
     assert test.radio(key="w.balance").value == "auto"
 
 
-def test_the_page_balance_without_recordings_says_where_they_lie(tmp_path, monkeypatch):
+def test_the_page_balance_without_recordings_says_how_to_make_one(tmp_path, monkeypatch):
     monkeypatch.setattr(balance.recordings, "__defaults__", (tmp_path,))
-    test = App({"model": "fashion_cnn", "played": "recorded"}).open("balance")
-    assert "sample_models" in test.info[0].value
+    app = App({"model": "fashion_cnn", "played": "recorded"})
+    app.open("balance")
+    assert "python -m csbviz record --strategies" in app.words
+    balance_recording(tmp_path / "mine.json")
+    upload(app, "mine.json", (tmp_path / "mine.json").read_bytes())
+    assert f"{LABEL}] Not measured on this machine" in app.words
+
+
+def test_an_own_balance_recording_is_opened_and_a_bad_one_is_one_sentence(shelf):
+    app = App({"model": "fashion_cnn", "played": "recorded"})
+    app.open("balance")
+    content = (shelf / "balance_test.json").read_text().replace("Uneven: a layer", "<b>Mine</b>")
+    test = upload(app, "mine.json", content.encode())
+    assert not test.error
+    assert len(test.selectbox(key="w.matrix").options) == 2
+    name = test.selectbox(key="w.matrix").value
+    assert name.startswith("file-")
+    assert app.query()["matrix"] == name
+    test = upload(app, "run.json", recording_text(run_recording()).encode())
+    assert test.error[0].value.startswith("run\\.json is not a recording of balance strategies")
+    assert test.selectbox(key="w.matrix").value == name
+    other = App({"model": "fashion_cnn", "played": "recorded", "matrix": name})
+    assert "this session does not have" in other.open("balance").warning[0].value
 
 
 def test_a_broken_balance_recording_is_one_sentence(shelf):

@@ -6,7 +6,6 @@ put among its numbers.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import streamlit as st
@@ -17,17 +16,13 @@ from csbviz.bench.recordings import RecordedRun, Recording, load_recording, read
 from csbviz.bench.verdict import verdict
 from csbviz.errors import CSBVizError
 from csbviz.ui import data, state
-from csbviz.ui.components import results
+from csbviz.ui.components import own_files, results
 from csbviz.ui.settings import MAX_NS, OPS
 from csbviz.ui.text import OP_NAMES, count, escape, percent, shape
 
 __all__ = ["show"]
 
-MAX_UPLOAD_MB = 8
-_UPLOADS = "csbviz.recordings"
-_MOST_UPLOADS = 4
-_TURN, _PROBLEM = "csbviz.recording_turn", "csbviz.recording_problem"
-_PREFIX = "file-"
+_KIND = "run_recording"
 
 
 def show(view: data.View) -> None:
@@ -39,9 +34,8 @@ def show(view: data.View) -> None:
         ):
             name = _choose_recording(known, view)
             run = _choose_run(known[name], view) if name else None
-            _upload()
-        if problem := st.session_state.get(_PROBLEM):
-            st.error(escape(problem), icon=":material/error:")
+            own_files.open_button(_KIND, read_recording, lambda name: state.update(recording=name, run=None))
+        own_files.say_problem(_KIND)
         if view.settings.recording not in (None, *known):
             st.warning(
                 "The link names a recording that this session does not have: open its file here.",
@@ -70,8 +64,8 @@ def _known() -> dict[str, Recording]:
         try:
             found[name] = _shipped(str(path), path.stat().st_mtime_ns)
         except (CSBVizError, OSError) as error:
-            st.session_state[_PROBLEM] = str(error)
-    return found | st.session_state.get(_UPLOADS, {})
+            own_files.report(_KIND, str(error))
+    return found | own_files.kept(_KIND)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)
@@ -127,40 +121,6 @@ def _title(run: RecordedRun) -> str:
     first = run.records[0]
     name = run.name.removesuffix(".weight")
     return f"{name} · {shape((first.m, first.k))}, {percent(first.sparsity)} sparse"
-
-
-def _upload() -> None:
-    turn = st.session_state.setdefault(_TURN, 0)
-    key = f"upload.recording.{turn}"
-    with st.popover("Open a recording", icon=":material/upload_file:"):
-        st.file_uploader(
-            "A recording (.json)",
-            type=["json"],
-            key=key,
-            max_upload_size=MAX_UPLOAD_MB,
-            on_change=_take,
-            args=(key,),
-        )
-
-
-def _take(key: str) -> None:
-    """Read the uploaded file and select it; when it cannot be used, what was shown stays."""
-    file = st.session_state.get(key)
-    if file is None:
-        return
-    st.session_state[_TURN] += 1
-    st.session_state.pop(_PROBLEM, None)
-    content = file.getvalue()
-    try:
-        recording = read_recording(content, file.name)
-    except CSBVizError as error:
-        st.session_state[_PROBLEM] = str(error)
-        return
-    kept = dict(st.session_state.get(_UPLOADS, {}))
-    name = _PREFIX + hashlib.sha256(content).hexdigest()[:16]
-    kept[name] = recording
-    st.session_state[_UPLOADS] = dict(list(kept.items())[-_MOST_UPLOADS:])
-    state.update(recording=name, run=None)
 
 
 def _filtered(run: RecordedRun, view: data.View) -> list[Record]:

@@ -9,9 +9,16 @@ import streamlit as st
 
 from csbviz import figures
 from csbviz.balance import STRATEGIES
-from csbviz.balance.recording import BalanceRecording, RecordedRun, load_recording, recordings
+from csbviz.balance.recording import (
+    BalanceRecording,
+    RecordedRun,
+    load_recording,
+    read_recording,
+    recordings,
+)
 from csbviz.errors import CSBVizError
 from csbviz.ui import state
+from csbviz.ui.components import own_files
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.numbers import numbers
 from csbviz.ui.text import OP_NAMES, count, escape, percent, ratio, shape, time_us
@@ -19,23 +26,33 @@ from csbviz.ui.text import OP_NAMES, count, escape, percent, ratio, shape, time_
 __all__ = ["show"]
 
 _BEFORE = "in_order"
+_KIND = "balance_recording"
 
 
 def show() -> None:
     """Choose a recording and a strategy, and show it beside block rows in order."""
     known = _known()
-    if not known:
-        st.info(
-            "No recording comes with this installation: the recordings lie in the folder sample_models of a "
-            "checkout of the project.",
-            icon=":material/history:",
-        )
-        return
     with st.container(border=True):
-        with st.container(horizontal=True, gap="medium", key="controls-recording"):
-            recording = _choose(known)
-            before = _before(recording)
-            after = _choose_run(recording, before)
+        with st.container(
+            horizontal=True, gap="medium", vertical_alignment="bottom", key="controls-recording"
+        ):
+            recording = _choose(known) if known else None
+            if recording:
+                before = _before(recording)
+                after = _choose_run(recording, before)
+            own_files.open_button(_KIND, read_recording, lambda name: state.update(matrix=name, way=None))
+        own_files.say_problem(_KIND)
+        if state.settings().matrix not in (None, *known):
+            st.warning(
+                "The link names a recording that this session does not have: open its file here.",
+                icon=":material/info:",
+            )
+        if recording is None:
+            st.caption(
+                "No recording comes with this installation. Open one of your own: "
+                "`python -m csbviz record --strategies` writes it on a machine with an NVIDIA GPU."
+            )
+            return
         _say_what_it_is(recording)
     _facts(before, after)
     names = (before.title, after.title)
@@ -59,8 +76,8 @@ def _known() -> dict[str, BalanceRecording]:
         try:
             found[name] = _loaded(str(path), path.stat().st_mtime_ns)
         except (CSBVizError, OSError) as error:
-            st.error(escape(str(error)), icon=":material/error:")
-    return found
+            own_files.report(_KIND, str(error))
+    return found | own_files.kept(_KIND)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
