@@ -29,6 +29,9 @@ _CLUSTER_SHARE = {4: 120 / 132, 8: 112 / 132}
 """Share of the multiprocessors that clusters of so many CTAs can fill: a cluster lies inside one GPC, and on
 an H100 128 CTAs in clusters of 4 or 8 took two rounds where 104 took one."""
 
+_CLUSTERED = ("csb_few",)
+"""Kernels whose CTAs that share a sum are a cluster, beside those with a parameter `cluster`."""
+
 _L1_BYTES = (60e3, 120e3, 250e3, 500e3)
 """Sizes at which the columns of B that a multiprocessor reads again cease to fit its L1 cache, about."""
 
@@ -111,8 +114,8 @@ def variant_of(kernel: str, params: dict[str, Any]) -> Variant | None:
     kernel : str
         Name in the registry.
     params : dict
-        Its tunables by name; others are passed over. Needed are ``form``, or ``tile_m`` and ``tile_n``, or
-        ``tile`` as in "64x128"; ``split`` or ``splits`` says how many CTAs share a sum.
+        Its tunables by name; others are passed over. Needed are ``form``, or ``tile_m`` with or without a
+        ``tile_n``, or ``tile`` as in "64x128"; ``split`` or ``splits`` says how many CTAs share a sum.
     """
     known = {name: params[name] for name in get_kernel(kernel).tunables if name in params}
     if "form" in known:
@@ -120,11 +123,11 @@ def variant_of(kernel: str, params: dict[str, Any]) -> Variant | None:
     if "tile" in known:
         # What follows the columns, as in "64x128/32", belongs to the configuration only.
         tile_m, tile_n = (int(side) for side in known["tile"].partition("/")[0].split("x"))
-    elif {"tile_m", "tile_n"} <= set(known):
-        tile_m, tile_n = known["tile_m"], known["tile_n"]
+    elif "tile_m" in known:
+        tile_m, tile_n = known["tile_m"], known.get("tile_n", _STEP)
     else:
         return None
-    clustered = "cluster" in known
+    clustered = "cluster" in known or kernel.startswith(_CLUSTERED)
     split = known.pop("split", None) or known.pop("splits", None) or 1
     settings = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "clustered": clustered}
     settings["tensor_cores"] = "mma" in kernel
