@@ -111,6 +111,8 @@ def as_operand(B, rows: int, dtype: str, name: str = "B") -> Operand:
         kind, device, found = "numpy", "cpu", str(B.dtype)
     if device not in ("cpu", "cuda"):
         raise MatrixError(f"{name} lives on device {device!r}; a CPU or CUDA array is needed.")
+    if kind == "torch" and B.layout is not sys.modules["torch"].strided:
+        raise MatrixError(f"{name} is a sparse tensor; a dense one is needed, as {name}.to_dense() gives.")
     if B.ndim not in (1, 2):
         raise MatrixError(f"{name} has {B.ndim} dimensions; 1 or 2 are needed.")
     if B.shape[0] != rows:

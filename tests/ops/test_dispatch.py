@@ -132,6 +132,8 @@ def test_bad_operands_get_one_sentence(A):
         A @ np.ones((COLS, N, 1), dtype)
     with pytest.raises(MatrixError, match="not list"):
         A @ [1.0] * COLS
+    with pytest.raises(MatrixError, match="B is a sparse tensor; a dense one is needed"):
+        A @ torch.ones(COLS, N).to_sparse()
     with pytest.raises(OptionError, match=r"out has shape \(1, 1\)"):
         csbviz.spmm(A, np.ones((COLS, N), dtype), out=np.ones((1, 1), dtype))
     with pytest.raises(OptionError, match="same kind as B"):

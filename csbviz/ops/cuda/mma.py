@@ -64,8 +64,8 @@ def accepts(A: CSBMatrix, op: str, n: int, precision: str = "fp32") -> str | Non
     if A.nnz >= 2**31 - 1:
         return f"it holds {A.nnz} entries; the kernel counts fewer than 2³¹."
     inner = A.shape[0 if is_transposed(op) else 1]
-    if -(-inner // TILE) * (-(-n // 128) * 2) >= 2**31:
-        return f"a B of {inner} x {n} has more than 2³¹ tiles."
+    if n >= 2**31 - 128 or -(-inner // TILE) * (-(-n // 128) * 2) >= 2**31:
+        return f"a B of {inner} x {n} has too many columns or tiles for one launch."
     if A.dtype == "bfloat16":
         return obstacle((8, 0))
     if A.dtype != "float32":
