@@ -95,13 +95,16 @@ class Measured:
         (matrix, op, n) → list of `Point`.
     limits : DeviceLimits
         Of the device that was measured.
+    arguments : list of str
+        Of the last sweep.
     """
 
     def __init__(self, files: list[Path], folder: Path, classes: tuple[str, ...]):
-        self.device, self.when, records = {}, "", []
+        self.device, self.when, self.arguments, records = {}, "", [], []
         for file in files:
             data = gpu_data.read(file)
             self.device, self.when = data["device"], data["when"]
+            self.arguments = data.get("arguments", [])
             records += data["records"]
         self.limits = limits_of(self.device)
         keys = ("matrix", "model", "method", "target")
@@ -325,6 +328,7 @@ def main() -> None:
             print(name, row)
     if args.json:
         header = {"when": measured.when, "device": measured.device}
+        header["arguments"] = measured.arguments
         header["scaled_to"] = [path.name for path in args.newer or ()]
         args.json.write_text(json.dumps(header | {"losses": rows}, indent=1) + "\n", encoding="utf-8")
     if args.write:

@@ -36,8 +36,8 @@ class Report:
             f"{self._data['when'][:10]}; sparsity is the pruning target."
         )
 
-    def _arguments(self) -> str:
-        words = list(self._data.get("arguments", ()))
+    def _arguments(self, data: dict) -> str:
+        words = list(data.get("arguments", ("--sweep",)))
         for name in ("--dlmc", "--json", "--budget"):  # of the machine, not of what was measured
             if name in words:
                 del words[words.index(name) : words.index(name) + 2]
@@ -80,7 +80,7 @@ class Report:
         """The tables of docs/measuring.md."""
         by_columns = ["", "cases", "A·B vs cuSPARSE", "vs cuBLAS fp32", "Aᵀ·B vs cuSPARSE"]
         parts = [
-            f"`python -m benchmarks.gpu_spmm {self._arguments()}`\n"
+            f"`python -m benchmarks.gpu_spmm {self._arguments(self._data)}`\n"
             "(`make bench-gpu`). Ratios are the other's time over CSB's: above 1 CSB is faster. "
             "Geometric means over\n"
             f"the matrices and {self._columns()}, then the aim; bold where it is reached.\n"
@@ -137,6 +137,14 @@ class Report:
             table(["call", "µs"], rows),
         ]
 
+    def _near(self) -> str:
+        if "--within" not in self._choice.get("arguments", ()):
+            return ""
+        return (
+            " The sweep measured the variants that the costs before it put within that factor\n"
+            "of the best, and those that had no costs yet."
+        )
+
     def _scaled(self) -> list[str]:
         if not self._choice.get("scaled_to"):
             return []
@@ -161,13 +169,10 @@ class Report:
                 )
         return [
             "#### What the choice loses",
-            "`python -m benchmarks.gpu_spmm --sweep --json sweep.json`, then `python -m "
-            "benchmarks.fit_choice "
-            "sweep.json`:\ntime of the variant that the model chooses over the best of all "
-            "measured variants of "
-            "all families, and how\nfar the predicted times are from the measured ones (root mean "
-            "square of the "
-            "log).",
+            f"`python -m benchmarks.gpu_spmm {self._arguments(self._choice)} --json sweep.json`, then\n"
+            "`python -m benchmarks.fit_choice sweep.json --write`: time of the variant that the model "
+            "chooses over the best of\nall measured variants of all families, and how far the "
+            "predicted times are from the measured ones (root mean\nsquare of the log)." + self._near(),
             table(["", "cases", "mean", "95 %", "worst", "prediction off"], rows),
             *self._scaled(),
             f"{self._choice['device']['name']}, {self._choice['when'][:10]}.",
