@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,12 +85,14 @@ def record(title: str, source: str, words: str, layers, request: BenchRequest, p
     settings = {"ops": list(request.ops), "ns": list(request.ns), "mode": request.mode, "seed": request.seed}
     runs = []
     for name, csr in layers:
+        start = time.perf_counter()
         A = build(csr, "cuda")
         records = bench_matrix(A, request, name=name.removesuffix(".weight"))
         runs.append(RecordedRun(name, tuple(records), source, words))
         save_recording(make_recording(title, runs, settings, device_facts("cuda")), path)
         bad = [f"{r.kernel} {r.op} {r.n}: {r.message}" for r in records if r.status in ("wrong", "failed")]
-        print(f"{path.name}, {name}: {len(records)} records", *bad, sep="\n  ", flush=True)
+        took = f"{len(records)} records, {time.perf_counter() - start:.1f} s"
+        print(f"{path.name}, {name}: {took}", *bad, sep="\n  ", flush=True)
 
 
 def minilm(folder: Path | None) -> tuple[str, list[tuple[str, sp.csr_matrix]]]:
