@@ -1,8 +1,8 @@
 """What the cost model counts of a launch: from the lengths of the rows, the launch's shape and the GPU.
 
-Three forms of launches are counted differently. "blocks": CTAs multiply dense tiles that they decompress
-(csb_wgmma, csb_mma). "panel": CTAs hold a panel of B in shared memory; "direct": warps read B through the L1
-cache (both csb_rows).
+Forms of launches are counted differently. "blocks": CTAs multiply dense tiles that they decompress
+(csb_wgmma, csb_few, csb_mma). "panel": CTAs hold a panel of B in shared memory; "direct": warps read B through
+the L1 cache; "pieces": so do groups of lanes, each with a few entries of a row (all three csb_rows).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TERMS", "Structure", "Variant", "structure_of", "tensor_slowdown", "terms", "variant_of"]
 
-TERMS = {"blocks": 13, "panel": 14, "direct": 19}
+TERMS = {"blocks": 13, "panel": 14, "direct": 19, "pieces": 15}
 """Number of terms of each form."""
 
 _STEP = 64
@@ -61,7 +61,7 @@ class Structure:
     def __init__(self, rows: int, inner: int, lengths: np.ndarray):
         self.rows, self.inner = rows, inner
         self.nnz, self.longest = int(lengths.sum()), int(lengths.max(initial=0))
-        self._lengths, self._heaviest = lengths, {}
+        self._lengths, self._heaviest, self._pieces = lengths, {}, {}
 
     def heaviest(self, tile_m: int) -> int:
         """Entries of the fullest tile of `tile_m` rows."""
@@ -70,6 +70,12 @@ class Structure:
             sums = np.add.reduceat(self._lengths, begins) if begins.size else np.zeros(1, np.int64)
             self._heaviest[tile_m] = int(sums.max())
         return self._heaviest[tile_m]
+
+    def pieces(self, length: int) -> int:
+        """Pieces of at most `length` entries that all rows are cut into; an empty row is one, too."""
+        if length not in self._pieces:
+            self._pieces[length] = int(np.maximum(1, -(-self._lengths // length)).sum())
+        return self._pieces[length]
 
 
 def structure_of(A: CSBMatrix, op: str) -> Structure:
@@ -159,7 +165,8 @@ def terms(
     """
     if variant.form == "blocks":
         return _blocks(structure, variant.settings, n, device, resident)
-    return (_panel if variant.form == "panel" else _direct)(structure, variant.settings, n, device)
+    count = {"panel": _panel, "direct": _direct, "pieces": _pieces}[variant.form]
+    return count(structure, variant.settings, n, device)
 
 
 def tensor_slowdown(device: DeviceLimits) -> float:
@@ -267,4 +274,27 @@ def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         *(gathers * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
         rows * tiles * 1e-3,
         longest * tile_n * 1e-4,
+    )
+
+
+def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> tuple:
+    tile_n, length, warps, nnz = launch["tile_n"], launch["length"], launch["warps"], structure.nnz
+    tiles, pieces = _up(n, tile_n), structure.pieces(length)
+    groups = pieces * tile_n / (128 * warps)  # a lane has four columns
+    load = groups * tiles * warps / (device.multiprocessors * _THREADS_RESIDENT / 32)
+    places, work = pieces * length * tiles, nnz * tiles * tile_n * 1e-6
+    slice_bytes = structure.inner * tile_n * 4
+    return (
+        1.0,
+        -int(-load // 1),
+        load,
+        load * length,
+        work,
+        places * tile_n * 1e-6,
+        places * 1e-6,
+        structure.rows * n * 1e-6,
+        structure.inner * n * 1e-6,
+        _up(structure.longest, length) * 1e-2,
+        groups * tiles / device.multiprocessors,
+        *(work * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
     )

@@ -264,6 +264,19 @@ def test_terms_are_as_many_as_costs_and_grow_with_the_work(kernel, params, form)
     assert np.isfinite(empty).all()
 
 
+def test_terms_of_pieces_count_what_rows_are_cut_into():
+    structure = Structure(64, 512, np.array([0, 3, 4, 9] * 16))
+    assert structure.pieces(4) == 16 * (1 + 1 + 1 + 3)
+    assert structure.pieces(64) == 64
+    variant = Variant("pieces", "", "", {"tile_n": 32, "length": 4, "warps": 8})
+    small, large = (terms(structure, variant, n, SMALL, 1) for n in (32, 1024))
+    assert len(small) == TERMS["pieces"]
+    assert all(b >= a for a, b in zip(small, large, strict=True))
+    groups = 96 / 32  # pieces, of which 8 warps take 4 each
+    assert small[2] == pytest.approx(groups * 8 / (4 * 32))
+    assert small[10] == pytest.approx(groups / 4)
+
+
 def test_launches_of_rows_share_costs_by_form_and_columns():
     panel, direct = variant_of("csb_rows", PANEL), variant_of("csb_rows", DIRECT | {"workspace_bytes": 3})
     assert (panel.group, direct.group) == ("panel 32", "direct 64")
