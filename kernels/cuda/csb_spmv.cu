@@ -150,7 +150,8 @@ struct Shape {
     int log_row_lanes;  // lanes that add up a row, at most 5
     int log_shares;     // CTAs that share the rows
     int log_in_block;   // elements of x that a block covers
-    int window;         // elements of x that a CTA needs: those of its share
+    int step, lead;     // share number s needs elements of x from s * step - lead on, at most `window`
+    int window;
     int capacity;       // products of a round
     int out_rows, in_rows;
 };
@@ -177,7 +178,7 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
     const int share = job & ((1 << s.log_shares) - 1);
     const Run* next = runs + size_t(job) * (s.rounds * SLOTS * groups) + (tid >> s.log_lanes);
     const unsigned short* at = row_ptr + size_t(job) * (s.rounds * (rows + 1)) + (MODE == WIDE ? 0 : row);
-    const int x_begin = STAGE ? share * s.window : 0;
+    const int x_begin = STAGE ? max(0, share * s.step - s.lead) : 0;
     const int first_row = job >> s.log_shares << s.log_rows;
 
 #if __CUDA_ARCH__ >= 900
@@ -269,7 +270,7 @@ csb_spmv(const T* __restrict__ values, const Index* __restrict__ in_ind, const u
             if (holds) send_sum(inbox + slot, &arrived, row >> log_own, sum);
             if (tid < 1 << log_own) {
                 wait_for_sums(&arrived);
-                constexpr int MOST_SHARES = 8;
+                constexpr int MOST_SHARES = 16;
                 S part[MOST_SHARES], total = 0;
 #pragma unroll
                 for (int from = 0; from < MOST_SHARES; from++)

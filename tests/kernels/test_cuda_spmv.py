@@ -28,7 +28,7 @@ def play(A, transpose: bool, plan, layout: SpmvLayout, x):
     skew, count, block = what & 3, what >> 2 & 255, what >> 10
     assert (skew + count <= 4 * layout.lanes).all()
     share = (np.arange(jobs) % layout.shares)[:, None, None]
-    first = block * in_block - share * plan.window
+    first = block * in_block - np.maximum(0, share * plan.step - plan.lead)
     assert (first >= 0).all()  # also where there is nothing to read
     assert (first + in_block <= plan.window).all()
     seen = np.zeros(A.nnz, int)

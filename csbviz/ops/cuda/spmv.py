@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import struct
 from itertools import product
@@ -28,6 +29,10 @@ __all__ = ["instantiations", "prepare"]
 _SOURCE = "csb_spmv.cu"
 _TYPES = {"float32": "float", "float64": "double", "float16": "Half", "bfloat16": "Bfloat16"}
 _ALONE, _CLUSTER, _WIDE = 0, 1, 2  # how CTAs share rows, as in the source
+_NON_PORTABLE_CLUSTER_SIZE_ALLOWED = 14  # CUfunction_attribute
+_PORTABLE_CLUSTER = 8
+"""CTAs of a cluster that every device with clusters runs."""
+
 _STAGED_BYTES = 32 << 10
 """Most bytes of x that a CTA copies to shared memory."""
 
@@ -94,7 +99,8 @@ def prepare(
     wanted = {"rows": rows, "shares": shares, "lanes": lanes, "slots": slots}
     clusters = device.capability >= (9, 0)
     products = (device.shared_bytes - 1024) // (16 if A.dtype == "float64" else 8)  # and as much for x
-    layout = choose_layout(A, transpose, device.multiprocessors, clusters, products, **wanted)
+    most_shares = 16 if device.capability == (9, 0) else _PORTABLE_CLUSTER
+    layout = choose_layout(A, transpose, device.multiprocessors, clusters, products, most_shares, **wanted)
     matrix = device_arrays(A, device.id)
     if matrix["values"].data.ptr % 16:
         raise UnavailableError("The matrix' values do not begin at a multiple of 16 bytes; clone the tensor.")
@@ -124,12 +130,16 @@ def _launches(A, view, layout: SpmvLayout, plan, arrays, device: DeviceLimits):
         min(5, _log2(max(1, layout.threads // layout.rows))),
         _log2(layout.shares),
         _log2(view.block_shape[1]),
+        plan.step,
+        plan.lead,
         plan.window,
         -(-plan.capacity // 4) * 4,
         *view.shape,
     )
     kind, index = _TYPES[A.dtype], str(arrays[1].dtype)
     kernel = get_kernel(Function(_SOURCE, "csb_spmv", (kind, index, layout.slots, staged, mode)))
+    if cluster and layout.shares > _PORTABLE_CLUSTER:
+        allow_large_clusters(kernel)
 
     def multiply(partials) -> LaunchPlan:
         return LaunchPlan(
@@ -137,7 +147,7 @@ def _launches(A, view, layout: SpmvLayout, plan, arrays, device: DeviceLimits):
             (jobs,),
             (layout.threads,),
             (capacity + (plan.window if staged else 0)) * sums.itemsize,
-            (*arrays, struct.pack("10i", *sizes), B, C, partials),
+            (*arrays, struct.pack("12i", *sizes), B, C, partials),
             cluster=(layout.shares,) if cluster else None,
         )
 
@@ -160,8 +170,23 @@ def _launches(A, view, layout: SpmvLayout, plan, arrays, device: DeviceLimits):
     return launch, jobs * layout.rows * sums.itemsize
 
 
+def allow_large_clusters(kernel) -> None:
+    """Let a kernel run in clusters of more than eight CTAs.
+
+    Raises
+    ------
+    UnavailableError
+        If the driver refuses.
+    """
+    status = ctypes.CDLL("libcuda.so.1").cuFuncSetAttribute(
+        ctypes.c_void_p(kernel.pointer), _NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1
+    )
+    if status:
+        raise UnavailableError(f"The driver grants no clusters of 16 CTAs (CUDA error {status}).")
+
+
 def _write_zeros(x, out):
-    out.fill(0)
+    out.data.memset_async(0, out.nbytes)  # cheaper than a kernel
     return out
 
 

@@ -16,10 +16,10 @@ __all__ = ["TUNABLES", "choose_layout"]
 
 TUNABLES = {
     "rows": (1, 2, 4, 8, 16, 32, 64),
-    "shares": (1, 2, 4, 8),
+    "shares": (1, 2, 4, 8, 16),
     "threads": (64, 128, 256, 512),
     "lanes": (4, 8, 16, 32),
-    "slots": (1, 2, 3, 4),
+    "slots": (1, 2, 3, 4, 6),
 }
 """Parameters of the kernel and the values worth trying; `SpmvLayout` says what they mean."""
 
@@ -40,6 +40,8 @@ class _Costs(NamedTuple):
     entry: float = 8e-5  # an entry through one multiprocessor's path to the L2 cache
     add: float = 0.006  # a product added up by a lane
     cluster: float = 0.6  # sums that CTAs of a cluster send each other
+    large_cluster: float = 0.45  # the same among sixteen, beyond that
+    many_slots: float = 0.3  # six slots: fewer warps take turns
     second_launch: float = 2.0  # sums that a second kernel adds
     plan: float = 0.02  # a byte of the plan an entry: where layouts are alike, the small plan is better
 
@@ -53,6 +55,7 @@ def choose_layout(
     multiprocessors: int,
     clusters: bool = True,
     products: int = 8192,
+    most_shares: int = 16,
     **wanted: int | None,
 ) -> SpmvLayout:
     """The layout that should be fastest.
@@ -69,6 +72,8 @@ def choose_layout(
         Whether the device has them (compute capability 9.0).
     products : int
         Products that the shared memory of a CTA holds.
+    most_shares : int
+        CTAs of the largest cluster that the device runs.
     **wanted : int or None
         Parameters of `TUNABLES` that the caller sets; None and absent ones are chosen.
 
@@ -93,13 +98,15 @@ def choose_layout(
             f"rows is {wanted['rows']}; with entries in {A.order} order a CTA computes all {unit_rows} rows."
         )
     best = None, SpmvLayout(unit_rows, 1, 256, 32, 1)
-    for rows, shares, counts in _ways_to_cut(A, transpose, multiprocessors, wanted):
+    for rows, shares, counts in _ways_to_cut(A, transpose, multiprocessors, most_shares, wanted):
         for lanes in _allowed(wanted, "lanes"):
             runs = int((-(-(counts + 3) // (4 * lanes)) * (counts > 0)).sum(axis=1).max(initial=1))
+            runs = -(-runs // shares)
             for threads in _allowed(wanted, "threads"):
                 groups = threads // lanes
-                slots = wanted.get("slots") or min(TUNABLES["slots"][-1], -(-runs // groups))
-                slots = max(1, min(slots, products // (4 * threads)))
+                slots = wanted.get("slots") or _slots(-(-runs // groups))
+                room = products // (4 * threads)
+                slots = max(s for s in TUNABLES["slots"] if s == 1 or s <= min(slots, room))
                 layout = SpmvLayout(rows, shares, threads, lanes, slots)
                 rounds = -(-runs // layout.round_runs)
                 cost = _predict_us(layout, rounds, counts, multiprocessors, clusters)
@@ -112,8 +119,13 @@ def _allowed(wanted: dict, name: str) -> tuple[int, ...]:
     return (wanted[name],) if name in wanted else TUNABLES[name]
 
 
-def _ways_to_cut(A: CSBMatrix, transpose: bool, multiprocessors: int, wanted: dict):
-    """Rows of a CTA, shares, and the entries of each CTA in each of its blocks, int64[CTAs, blocks]."""
+def _slots(runs: int) -> int:
+    """Fewest slots for so many runs of a group of lanes; the most there are where they do not suffice."""
+    return next((slots for slots in TUNABLES["slots"] if slots >= runs), TUNABLES["slots"][-1])
+
+
+def _ways_to_cut(A: CSBMatrix, transpose: bool, multiprocessors: int, most_shares: int, wanted: dict):
+    """Rows of a CTA, shares, and the entries of those rows in each block, int64[rows of CTAs, blocks]."""
     view = A.T if transpose else A
     units, blocks = view.grid
     unit_rows = view.block_shape[0]
@@ -122,11 +134,8 @@ def _ways_to_cut(A: CSBMatrix, transpose: bool, multiprocessors: int, wanted: di
     if not rows_in_order(A, transpose):
         counts = np.asarray(view.block_nnz(), np.int64)
         for shares in _allowed(wanted, "shares"):
-            if shares == 1 or (shares <= blocks and shares <= unit_rows):
-                wide = -(-blocks // shares) * shares
-                padded = np.zeros((units, wide), np.int64)
-                padded[:, :blocks] = counts
-                yield unit_rows, shares, padded.reshape(units * shares, -1)
+            if shares <= unit_rows and (shares <= most_shares or "shares" in wanted):
+                yield unit_rows, shares, counts
         return
     least = 1
     while least < unit_rows and view.shape[0] > least * _WAVES * multiprocessors:
@@ -148,15 +157,18 @@ def _ways_to_cut(A: CSBMatrix, transpose: bool, multiprocessors: int, wanted: di
 def _predict_us(layout: SpmvLayout, rounds: int, counts, multiprocessors: int, clusters: bool) -> float:
     """Microseconds beyond the shortest launch."""
     c = _COSTS
-    entries = int(counts.sum(axis=1).max(initial=0))
+    entries = -(-int(counts.sum(axis=1).max(initial=0)) // layout.shares)
+    ctas = len(counts) * layout.shares
     row_lanes = min(32, max(1, layout.threads // layout.rows))
-    each = -(-len(counts) // multiprocessors)  # CTAs of a multiprocessor
+    each = -(-ctas // multiprocessors)  # CTAs of a multiprocessor
     passes = layout.slots * rounds
     work = c.cta + (c.threads + c.slot * passes) * layout.threads / 256 + c.entry * entries
     adding = c.add * entries / (layout.rows * row_lanes)
-    extra = c.plan * 8 * len(counts) * rounds * layout.round_runs / max(int(counts.sum()), 1)
+    extra = c.plan * 8 * ctas * rounds * layout.round_runs / max(int(counts.sum()), 1)
     if layout.rows > layout.threads or (layout.shares > 1 and not clusters):
         extra += c.second_launch
     elif layout.shares > 1:
-        extra += c.cluster
+        extra += c.cluster + c.large_cluster * (layout.shares > 8)
+    if layout.slots > 4:
+        extra += c.many_slots
     return each * work + c.round * (rounds - 1) + adding + extra

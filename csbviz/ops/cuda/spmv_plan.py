@@ -27,7 +27,7 @@ class SpmvLayout(NamedTuple):
     rows : int
         Rows of y that a CTA computes: all of a block row, or fewer where its entries are sorted by row.
     shares : int
-        CTAs that share those rows, each with an equal run of blocks.
+        CTAs that share those rows; each takes the same number of runs of entries, one after the other.
     threads : int
         Threads of a CTA.
     lanes : int
@@ -61,14 +61,16 @@ class SpmvPlan(NamedTuple):
         Where the products of each row begin.
     capacity : int
         Most entries of a round.
-    window : int
-        Elements of x that a share needs.
+    step, lead, window : int
+        Share number s needs no elements of x but the first `window` from ``max(0, s * step - lead)`` on.
     """
 
     runs: np.ndarray
     place: np.ndarray
     row_ptr: np.ndarray
     capacity: int
+    step: int
+    lead: int
     window: int
 
     @property
@@ -101,7 +103,6 @@ def build_spmv_plan(A: CSBMatrix, transpose: bool, layout: SpmvLayout) -> SpmvPl
     view = A.T if transpose else A
     units, blocks = view.grid
     strips = view.block_shape[0] // layout.rows
-    share_blocks = -(-blocks // layout.shares)
     counts = np.asarray(view.block_nnz(), dtype=np.int64).ravel()
     stored_at = np.asarray(A.blk_ptr[:-1], dtype=np.int64).reshape(A.grid)
     stored_at = (stored_at.T if transpose else stored_at).ravel()
@@ -111,34 +112,47 @@ def build_spmv_plan(A: CSBMatrix, transpose: bool, layout: SpmvLayout) -> SpmvPl
     position = np.arange(block.size) + np.repeat(stored_at - (np.cumsum(counts) - counts), counts)
     rows = view.row_ind[position].astype(np.int64)
     strip = rows // layout.rows
-    unit, along = block // max(blocks, 1), block % max(blocks, 1)
-    job = (unit * strips + strip) * layout.shares + along // max(share_blocks, 1)
-    jobs = units * strips * layout.shares
 
     begins = np.flatnonzero(np.diff(block * strips + strip, prepend=-1))
     length = np.diff(begins, append=block.size)
     segment = np.repeat(np.arange(begins.size), length)
-    runs, rounds, of_run = _runs(
-        position[begins], length, along[begins], job[begins], jobs, share_blocks, layout
+    sharers = block[begins] // max(blocks, 1) * strips + strip[begins]
+    along = block[begins] % max(blocks, 1)
+    table, reach, (first, round_of_run) = _runs(
+        position[begins], length, along, sharers, units * strips, blocks, layout
     )
     # The run of an entry, then the round of the run.
     skew = position[begins] % _PACK
     inside = np.arange(block.size) - begins[segment] + skew[segment]
-    round_of = of_run[0][segment] + inside // (_PACK * layout.lanes)
-    round_of = of_run[1][round_of]
+    round_of = round_of_run[first[segment] + inside // (_PACK * layout.lanes)]
+    jobs, rounds = table.shape[:2]
     rank, row_ptr, capacity = _rank_by_row(rows % layout.rows, round_of, jobs * rounds, layout.rows)
     place = np.empty(block.size, np.uint16)
     place[position] = rank
     row_ptr = row_ptr.reshape(jobs, rounds, layout.rows + 1)
-    return SpmvPlan(runs, place, row_ptr, capacity, share_blocks * view.block_shape[1])
+    return SpmvPlan(table, place, row_ptr, capacity, *(view.block_shape[1] * b for b in reach))
 
 
-def _runs(stored, length, along, job, jobs: int, share_blocks: int, layout: SpmvLayout):
-    """Cut segments into runs and deal those of each job to its rounds, slots and groups of lanes.
+def _runs(stored, length, along, sharers, most_sharers: int, blocks: int, layout: SpmvLayout):
+    """Cut segments into runs, share out those of the same rows, deal each CTA's to rounds, slots and groups.
+
+    Parameters
+    ----------
+    stored, length : int64[segments]
+        First entry and number of entries of each segment: entries of one block and the same rows of y.
+    along : int64[segments]
+        The segment's block of its unit.
+    sharers : int64[segments]
+        Which CTAs compute those rows: numbers [sharers * shares, + shares).
+    most_sharers : int
+        How many of those there are.
+    blocks : int
+        Of a unit.
+    layout : SpmvLayout
 
     Returns
     -------
-    runs, rounds, (first run of each segment, round of each run)
+    runs, (step, lead, window in blocks), (first run of each segment, round of each run)
     """
     skew = stored % _PACK
     pieces = -(-(skew + length) // (_PACK * layout.lanes))
@@ -149,20 +163,32 @@ def _runs(stored, length, along, job, jobs: int, share_blocks: int, layout: Spmv
     high = np.minimum((part + 1) * _PACK * layout.lanes, (skew + length)[segment])
     pack = stored[segment] // _PACK + part * layout.lanes
 
-    owner = job[segment]
-    of_job = np.bincount(owner, minlength=jobs)
-    order = np.argsort(owner, kind="stable")
-    index = np.empty(owner.size, np.int64)
-    index[order] = np.arange(owner.size) - (np.cumsum(of_job) - of_job)[owner[order]]
-    rounds = max(1, -(-int(of_job.max(initial=0)) // layout.round_runs))
+    group = sharers[segment]
+    of_group = np.bincount(group, minlength=most_sharers)
+    order = np.argsort(group, kind="stable")
+    place = np.empty(group.size, np.int64)
+    place[order] = np.arange(group.size) - (np.cumsum(of_group) - of_group)[group[order]]
+    each = np.maximum(1, -(-of_group // layout.shares))  # runs of a CTA
+    owner = group * layout.shares + place // each[group]
+    index = place % each[group]
+    jobs = most_sharers * layout.shares
+    rounds = max(1, -(-int(each.max(initial=0)) // layout.round_runs))
+
+    block = along[segment]
+    # Shares of equal work begin near the place where shares of equally many blocks would. So what a CTA needs
+    # of x follows from its share's number and need not be looked up first.
+    share = owner % layout.shares
+    step = -(-blocks // layout.shares)
+    lead = max((layout.shares - 1) * step - blocks + 1, int((share * step - block).max(initial=0)), 0)
+    starts = np.maximum(0, np.arange(layout.shares) * step - lead)
+    window = max(1, int((block + 1 - starts[share]).max(initial=1)))
     table = np.zeros((jobs, rounds * layout.round_runs, 2), np.uint32)
-    # A group without a run reads entries all the same, and x where its share of x begins.
-    table[..., 1] = (np.arange(jobs) % layout.shares * share_blocks << 10)[:, None]
-    what = along[segment] << 10 | (high - low) << 2 | low % (_PACK * layout.lanes)
+    # A group without a run reads entries all the same, and x where its CTA's part of x begins.
+    table[..., 1] = (starts[np.arange(jobs) % layout.shares] << 10)[:, None]
+    what = block << 10 | (high - low) << 2 | low % (_PACK * layout.lanes)
     table[owner, index] = np.column_stack((pack, what))
-    groups = layout.threads // layout.lanes
-    shape = (jobs, rounds, layout.slots, groups, 2)
-    return table.reshape(shape), rounds, (first, owner * rounds + index // layout.round_runs)
+    shape = (jobs, rounds, layout.slots, layout.threads // layout.lanes, 2)
+    return table.reshape(shape), (step, lead, window), (first, owner * rounds + index // layout.round_runs)
 
 
 def _rank_by_row(rows, owner, owners: int, height: int) -> tuple[np.ndarray, np.ndarray, int]:
