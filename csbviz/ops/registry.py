@@ -46,6 +46,7 @@ LAUNCHERS = (
     "csbviz.ops.baselines_cpu",
     "csbviz.ops.choice",
     "csbviz.ops.cuda.wgmma",
+    "csbviz.ops.cuda.few",
     "csbviz.ops.cuda.panel",
     "csbviz.ops.cuda.rows",
     "csbviz.ops.cuda.mma",

@@ -62,6 +62,7 @@ SOURCES = {
     "csb_convert.cu": Source("csbviz.ops.cuda.convert"),
     "csb_spmv.cu": Source("csbviz.ops.cuda.spmv"),
     "csb_spmm_wgmma.cu": Source("csbviz.ops.cuda.wgmma_plan", (9, 0), exact=True),
+    "csb_spmm_few.cu": Source("csbviz.ops.cuda.few_plan", (9, 0), exact=True),
 }
 """The files of kernels/cuda. A file may include others of the folder by ``#include "name"``."""
 

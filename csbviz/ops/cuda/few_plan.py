@@ -1,0 +1,178 @@
+"""Launch shapes of the tensor-core kernel for few columns, and how long a launch should take.
+
+Pure NumPy: what a GPU will do can be checked without one.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+from csbviz.errors import OptionError
+from csbviz.ops.cuda.module import Function
+from csbviz.ops.cuda.wgmma_plan import EDGE, halves
+
+__all__ = [
+    "EDGE",
+    "KINDS",
+    "MOST_BLOCKS",
+    "SOURCE",
+    "TUNABLES",
+    "Shape",
+    "candidates",
+    "choose_shape",
+    "instantiations",
+    "predict_us",
+    "shared_bytes",
+]
+
+SOURCE = "csb_spmm_few.cu"
+
+KINDS = {"fp32": 0, "tf32": 1}
+"""KIND of the source for each precision class."""
+
+TUNABLES = {"tile_m": (64, 128), "depth": (1, 2, 4), "split": (1, 2, 4, 8)}
+"""Parameters of a launch and their values.
+
+tile_m: rows of C that a CTA computes; its columns are 64. depth: most blocks of the sum that a CTA
+adds up. split: CTAs of a cluster that share the sum of a tile.
+"""
+
+MOST_BLOCKS = max(TUNABLES["depth"]) * max(TUNABLES["split"])
+"""Blocks of a sum: all of them are in shared memory at once, of one CTA or another."""
+
+_USABLE = {1: 1.0, 2: 1.0, 4: 0.94, 8: 0.79}
+"""Share of the multiprocessors that clusters of so many CTAs can fill: a cluster lies inside one group of 16
+or 18 of them."""
+
+
+class Shape(NamedTuple):
+    """A launch: rows of C a CTA, most blocks of the sum that it adds up, CTAs that share a sum."""
+
+    tile_m: int
+    depth: int
+    split: int = 1
+
+    @property
+    def warps(self) -> int:
+        """Warps of a CTA."""
+        return 8 if self.tile_m * self.depth <= 2 * EDGE else 16
+
+    def steps(self, inner: int) -> int:
+        """Blocks of the sum that a CTA adds up, of `inner` rows of B."""
+        return -(-max(1, -(-inner // EDGE)) // self.split)
+
+    def tiles(self, rows: int, n: int) -> int:
+        """Tiles of a C of `rows` x `n`."""
+        return -(-rows // self.tile_m) * -(-n // EDGE)
+
+    def fault(self, inner: int) -> str | None:
+        """Why a launch of this shape cannot add up `inner` rows of B, in one sentence, or None."""
+        blocks = max(1, -(-inner // EDGE))
+        if self.split > blocks:
+            return f"split is {self.split} but the sum has {blocks} blocks."
+        if self.steps(inner) > self.depth:
+            return f"The sum has {blocks} blocks; split x depth is {self.split * self.depth}."
+        return None
+
+    def function(self, kind: int) -> Function:
+        """The kernel of this shape."""
+        return Function(SOURCE, "csb_spmm_few", (kind, self.tile_m // EDGE, self.depth, self.warps))
+
+
+def instantiations() -> tuple[Function, ...]:
+    """Every instantiation that the launcher can ask for."""
+    shapes = product(TUNABLES["tile_m"], TUNABLES["depth"])
+    return tuple(Shape(*shape).function(kind) for shape, kind in product(shapes, KINDS.values()))
+
+
+def shared_bytes(shape: Shape, kind: int) -> int:
+    """Dynamic shared memory of a CTA in bytes."""
+    piece = EDGE * EDGE * 2 * halves(kind)
+    tiles = shape.depth * (1 + shape.tile_m // EDGE) * piece
+    # Parts of the sum, for a depth of 1 also what warpgroups trade; then the barrier and small things.
+    sums = shape.tile_m * EDGE * 4 * (2 if shape.depth == 1 else 1)
+    return tiles + sums + 1024
+
+
+def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> list[Shape]:
+    """Shapes worth trying for a product of `rows` x `inner` with `inner` x `n`.
+
+    Parameters
+    ----------
+    rows, inner, n : int
+        Rows of C, rows of B, columns of both.
+    multiprocessors : int
+        Of the device.
+    """
+    found = []
+    for shape in map(Shape._make, product(*TUNABLES.values())):
+        if shape.fault(inner) or (shape.tile_m > EDGE and shape.tile_m >= 2 * rows):
+            continue
+        if shape.depth >= 2 * shape.steps(inner) and shape.depth > 1:
+            continue  # half of what a CTA holds would be empty
+        if shape.tiles(rows, n) * shape.split > 4 * multiprocessors:
+            continue  # many rounds of CTAs are better pipelined
+        found.append(shape)
+    return found
+
+
+def choose_shape(
+    rows: int,
+    inner: int,
+    n: int,
+    multiprocessors: int,
+    kind: int = 0,
+    density: float = 0.2,
+    **wanted: int | None,
+) -> Shape:
+    """The shape that should be fastest by a simple rule, with what the caller sets.
+
+    Raises
+    ------
+    OptionError
+        If a parameter has a value that the kernel does not offer, or two do not go together.
+    """
+    for name, value in wanted.items():
+        if value is not None and value not in TUNABLES[name]:
+            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    matching = [
+        shape
+        for shape in map(Shape._make, product(*TUNABLES.values()))
+        if all(getattr(shape, name) == value for name, value in wanted.items())
+    ]
+    faults = [shape.fault(inner) for shape in matching]
+    if all(faults):
+        raise OptionError(faults[-1])
+    able = [shape for shape, fault in zip(matching, faults, strict=True) if not fault]
+    return min(able, key=lambda s: predict_us(s, rows, inner, n, multiprocessors, kind, density))
+
+
+def predict_us(
+    shape: Shape, rows: int, inner: int, n: int, multiprocessors: int, kind: int = 0, density: float = 0.2
+) -> float:
+    """Microseconds that a launch should take.
+
+    Parameters
+    ----------
+    shape : Shape
+        The launch.
+    rows, inner, n : int
+        Rows of C, rows of B, columns of both.
+    multiprocessors : int
+        Of the device.
+    kind : int
+        A value of `KINDS`.
+    density : float
+        Share of the matrix's cells that hold an entry.
+    """
+    resident = 2 if shared_bytes(shape, kind) <= 113 * 1024 and shape.warps == 8 else 1
+    usable = int(multiprocessors * _USABLE[shape.split]) * resident
+    waves = -(-shape.tiles(rows, n) * shape.split // max(1, usable))
+    area = shape.tile_m * shape.depth / EDGE
+    chain = 1.4 + (0.4 + 0.004 * area + 0.008 * area * density) * (1.0 if kind == 0 else 0.7)
+    time = 1.0 + waves * (chain + 1.0)
+    if shape.split > 1:
+        time += 0.6 + 0.4 * shape.tile_m / EDGE
+    return time
