@@ -1,8 +1,8 @@
 """What the cost model counts of a launch: from the lengths of the rows, the launch's shape and the GPU.
 
 Forms of launches are counted differently. "blocks": CTAs multiply dense tiles that they decompress
-(csb_wgmma, csb_few, csb_mma). "panel": CTAs hold a panel of B in shared memory; "direct": warps read B through
-the L1 cache; "pieces": so do groups of lanes, each with a few entries of a row (all three csb_rows).
+(csb_wgmma, csb_few, csb_mma). "panel": CTAs hold a panel of B in shared memory; "direct": warps read B
+through the L1 cache; "pieces": so do groups of lanes with a few entries of a row each (all three csb_rows).
 """
 
 from __future__ import annotations
