@@ -16,6 +16,7 @@ __all__ = [
     "as_time",
     "break_even",
     "level",
+    "multiplies_zeros",
     "ratio_phrase",
     "reason",
     "winner",
@@ -29,6 +30,10 @@ _LAUNCH_US = {"cpu": 8.0, "cuda": 4.0}
 
 _UNEVEN = 1.15
 """From this share of the average on, the busiest worker's load is worth a sentence."""
+
+
+_ON_TENSOR_CORES = ("csb_mma", "csb_wgmma", "csb_few")
+"""How the names of kernels begin that turn blocks into dense tiles for the tensor cores."""
 
 
 class Best(NamedTuple):
@@ -59,9 +64,18 @@ def winner(best: Best) -> tuple[str, tuple[str, ...]]:
     return first.format, tuple(record.format for record in others if level(record, first))
 
 
+def multiplies_zeros(csb: Record) -> bool:
+    """Whether tensor cores multiplied whole blocks, so that the time hardly follows the nonzeros."""
+    used = (csb.kernel, *(csb.params.get(key, "") for key in ("kernel", "A@B", "A.T@B")))
+    return any(str(name).startswith(_ON_TENSOR_CORES) for name in used)
+
+
 def break_even(best: Best) -> float | None:
-    """Sparsity at which CSB and dense would take the same time, were CSB's proportional to its nonzeros."""
-    if not (best.dense and best.csb.nnz):
+    """Sparsity at which CSB and dense would take the same time, were CSB's proportional to its nonzeros.
+
+    None without both, and where CSB's time is not proportional to them.
+    """
+    if not (best.dense and best.csb.nnz) or multiplies_zeros(best.csb):
         return None
     density = 1.0 - best.csb.sparsity
     return max(0.0, 1.0 - density * best.dense.median_us / best.csb.median_us)
@@ -137,6 +151,12 @@ def _rounded(rate: float) -> str:
 
 
 def _why_dense(best: Best, even_at: float | None) -> str:
+    if multiplies_zeros(best.csb):
+        share = as_share(best.dense.median_us / best.csb.median_us)
+        return (
+            "tensor cores multiply CSB's blocks with their zeros, so its time hardly follows the sparsity; "
+            f"dense takes {share} of it."
+        )
     sparse_rate, dense_rate = _rate(best.csb), _rate(best.dense)
     skipped = 1.0 / (1.0 - best.csb.sparsity)
     many = f"{as_ratio(skipped)} as many" if skipped >= 1.05 else "as many"
@@ -180,7 +200,13 @@ def _why_csb(best: Best, even_at: float | None) -> str:
     reasons = []
     if best.csr:
         reasons.append(_level_with_csr(best) if level(best.csr, csb) else _ahead_of_csr(csb, best.csr))
-    if best.dense:
+    if best.dense and multiplies_zeros(csb):
+        share = as_share(csb.median_us / best.dense.median_us)
+        reasons.append(
+            f"tensor cores multiply its blocks with their zeros in {share} of dense's time, which hardly "
+            "follows the sparsity"
+        )
+    elif best.dense:
         rate = as_share(_rate(csb) / _rate(best.dense))
         skipped = 1.0 / (1.0 - csb.sparsity)
         if skipped >= 1.05:

@@ -71,6 +71,9 @@ class Verdict:
     less_exact: str = ""
 
 
+AUTOMATIC = ("csb_cuda", "csb_cuda_tf32")
+"""Kernels that stand for the library's own choice among the others."""
+
 _Case = tuple[Best, CaseVerdict]
 
 
@@ -100,7 +103,10 @@ def verdict(records: list[Record]) -> Verdict:
     judged = [(best, _judge(best)) for best in found]
     cases = tuple(case for _, case in judged)
     headline = _headline(judged)
-    reasons = [f"{_start(case.op)}: {case.reason}{_elsewhere(case, cases)}" for _, case in headline]
+    reasons = [
+        f"{_start(case.op)}: {case.reason}{_elsewhere(case, cases)}{_own_choice(best, records)}"
+        for best, case in headline
+    ]
     return Verdict(
         _sentence(headline),
         " ".join(reasons),
@@ -191,6 +197,17 @@ def _elsewhere(headline: CaseVerdict, cases: tuple[CaseVerdict, ...]) -> str:
 
     ns = sorted(case.n for case in cases if contradicts(case))
     return f" At N = {' and '.join(map(str, ns))} another format is the fastest." if ns else ""
+
+
+def _own_choice(best: Best, records: list[Record]) -> str:
+    """Tell what the library's own choice takes where another of its kernels was clearly faster."""
+    own = [r for r in records if r.ok and r.case == best.csb.case and r.kernel in AUTOMATIC]
+    if not own or own[0].median_us <= 1.05 * best.csb.median_us:
+        return ""
+    return (
+        f" {best.csb.title} is the fastest kernel of CSB here; the one that the library would choose takes "
+        f"{as_time(own[0].median_us)}, {own[0].median_us / best.csb.median_us:.2f}× as long."
+    )
 
 
 def _caution(records: list[Record]) -> str:

@@ -43,6 +43,38 @@ def test_csb_wins_and_says_by_how_much():
     assert "6.1 bytes against 8.1 in CSR" in judged.reason
 
 
+def test_a_choice_that_was_not_the_fastest_is_told():
+    peers = [record("mkl", "csr", 500.0), record("mm", "dense", 800.0)]
+    own = record("csb_cuda", "csb", 230.0, title="CSB (CUDA)")
+    other = record("csb_rows", "csb", 200.0, title="CSB (CUDA cores)")
+    judged = verdict([own, other, *peers])
+    assert "CSB (CUDA cores) is the fastest kernel of CSB here" in judged.reason
+    assert "takes 230 µs, 1.15× as long" in judged.reason
+    assert "2.5× faster than CSR" in judged.sentence
+    for others in ([], [record("csb_rows", "csb", 225.0)], [record("csb_rows", "csb", 200.0, n=64)]):
+        assert "the library would choose" not in verdict([own, *others, *peers]).reason
+
+
+def test_a_time_that_does_not_follow_the_nonzeros_breaks_even_nowhere():
+    """Tensor cores multiply the zeros of a block too: no sparsity is named at which dense would win."""
+    peers = [record("mkl", "csr", 500.0), record("mm", "dense", 800.0)]
+    chosen = {"params": {"kernel": "csb_wgmma", "tile_m": 64}}
+    for csb in (record("csb_cuda", "csb", 200.0, **chosen), record("csb_mma_tf32", "csb", 200.0)):
+        judged = verdict([csb, *peers])
+        assert "in 25 % of dense's time, which hardly follows the sparsity" in judged.reason
+        assert "dense would win" not in judged.reason
+        assert judged.cases[0].break_even is None
+    slow = verdict([record("csb_cuda", "csb", 1600.0, **chosen), record("mm", "dense", 800.0)])
+    assert "its time hardly follows the sparsity; dense takes 50 % of it" in slow.reason
+    layer = {"op": "layer", "params": {"A@B": "csb_rows", "A.T@B": "csb_wgmma"}}
+    judged = verdict(
+        [record("csb_layer", "csb", 200.0, **layer), record("dense", "dense", 800.0, op="layer")]
+    )
+    assert "hardly follows the sparsity" in judged.reason
+    rows = verdict([record("csb_cuda", "csb", 200.0, params={"kernel": "csb_rows"}), *peers])
+    assert "dense would win below about" in rows.reason
+
+
 def test_other_measurements_change_sentence_and_reason():
     fast = verdict([record("csb", "csb", 200.0), record("mkl", "csr", 500.0), record("mm", "dense", 800.0)])
     slow = verdict([record("csb", "csb", 400.0), record("mkl", "csr", 500.0), record("mm", "dense", 100.0)])
