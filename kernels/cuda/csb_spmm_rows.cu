@@ -23,12 +23,7 @@
 // Programmatic dependent launch. What a kernel reads before wait_for_previous_kernel() is the structure of A and
 // the plan, which no kernel of the stream writes; values and B may be results of the kernel before.
 
-// 16 bytes of a row of B or C.
-template <typename T>
-struct alignas(16) Vector {
-    static constexpr int SIZE = 16 / sizeof(T);
-    T at[SIZE];
-};
+#include "csb_rows_vectors.cuh"
 
 // An entry waiting in shared memory: its value, and where its row of B begins in the panel, in bytes.
 template <typename T>
@@ -47,33 +42,6 @@ __device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-}
-
-// Loads that stay where they are. The compiler would move an ordinary one to where its value is used, behind a
-// condition, and then each waits for the one before.
-template <typename T>
-__device__ __forceinline__ Vector<T> load_vector(const T* at) {
-    uint4 x;
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w) : "l"(at));
-    Vector<T> v;
-    memcpy(&v, &x, sizeof v);
-    return v;
-}
-__device__ __forceinline__ float load_one(const float* at) {
-    float x;
-    asm volatile("ld.global.f32 %0, [%1];" : "=f"(x) : "l"(at));
-    return x;
-}
-__device__ __forceinline__ double load_one(const double* at) {
-    double x;
-    asm volatile("ld.global.f64 %0, [%1];" : "=d"(x) : "l"(at));
-    return x;
-}
-
-template <typename T>
-__device__ __forceinline__ void multiply_add(Vector<T>& sum, T value, const Vector<T>& x) {
-#pragma unroll
-    for (int i = 0; i < Vector<T>::SIZE; i++) sum.at[i] += value * x.at[i];
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ from csbviz.errors import OptionError
 from csbviz.formats import CSBMatrix
 from csbviz.ops.cuda.direct_plan import build_direct_plan
 from csbviz.ops.cuda.module import DeviceLimits
+from csbviz.ops.cuda.panel_costs import choose_launch, predict_us
 from csbviz.ops.cuda.panel_launch import (
     TUNABLES,
     Launch,
-    choose_launch,
     function_of,
     instantiations,
-    predict_us,
     refusal,
     shared_bytes,
     structure_of,
@@ -193,10 +192,13 @@ def test_the_estimate_of_shared_memory_is_close():
         assert needed == pytest.approx(shared_bytes(structure, launch), rel=0.15)
 
 
+OTHERS = {"panel": ("tile_m", "chunk_k", "buffers"), "direct": ("split",), "pieces": ("length",)}
+
+
 @pytest.mark.parametrize("form", TUNABLES["form"])
 def test_every_combination_runs_or_is_refused_in_one_sentence(form):
     structure, runs = structure_of(CASES[0].matrix(), False), 0
-    names = ("tile_n", "warps", *(("tile_m", "chunk_k", "buffers") if form == "panel" else ("split",)))
+    names = ("tile_n", "warps", *OTHERS[form])
     for values in itertools.product(*(TUNABLES[name] for name in names)):
         wanted = dict(zip(names, values, strict=True))
         if worth_trying(structure, 200, H100, form=form, **wanted):
@@ -236,11 +238,11 @@ def test_blocks_beyond_a_panel_go_direct():
 
 
 def test_the_cost_model_knows_what_matters():
-    """Small products go direct, large ones take panels; more work takes longer."""
+    """Small products go in pieces, large ones take panels; more work takes longer."""
     rng = np.random.default_rng(1)
     small = CSBMatrix.from_dense((rng.random((512, 512)) < 0.03).astype(np.float32), block_shape=64)
     large = CSBMatrix.from_dense((rng.random((2048, 512)) < 0.05).astype(np.float32), block_shape=64)
-    assert choose_launch(structure_of(small, False), 128, H100).form == "direct"
+    assert choose_launch(structure_of(small, False), 128, H100).form == "pieces"
     launch = choose_launch(structure_of(large, False), 2048, H100)
     assert launch.form == "panel"
     times = [predict_us(structure_of(large, False), launch, n, H100) for n in (512, 2048, 8192)]

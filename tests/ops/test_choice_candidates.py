@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from csbviz.formats import CSBMatrix
 from csbviz.ops import choice_candidates
 from csbviz.ops.choice_terms import variant_of
-from csbviz.ops.cuda import mma, panel_launch, wgmma_plan
+from csbviz.ops.cuda import mma, panel_costs, panel_launch, wgmma_plan
 from csbviz.ops.cuda.module import DeviceLimits
 from csbviz.ops.registry import get_kernel
 
@@ -57,7 +57,7 @@ def test_launches_of_rows_fit_the_device(device, dtype, density):
         for params in found:
             launch = panel_launch.Launch(**params)
             assert panel_launch.refusal(structure, launch, device) is None
-            assert panel_launch.choose_launch(structure, 512, device, **params) == launch
+            assert panel_costs.choose_launch(structure, 512, device, **params) == launch
 
 
 @pytest.mark.parametrize("device", [H100], indirect=True)

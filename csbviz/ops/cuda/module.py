@@ -56,6 +56,7 @@ class Source(NamedTuple):
 SOURCES = {
     "csb_spmm.cu": Source("csbviz.ops.cuda.rows_launch"),
     "csb_spmm_rows.cu": Source("csbviz.ops.cuda.panel_launch"),
+    "csb_spmm_pieces.cu": Source("csbviz.ops.cuda.panel_launch"),
     "csb_spmm_mma.cu": Source("csbviz.ops.cuda.mma_launch"),
     "csb_sddmm.cu": Source("csbviz.ops.cuda.sddmm"),
     "csb_transpose.cu": Source("csbviz.ops.cuda.transpose"),

@@ -1,4 +1,4 @@
-"""CSB products at high sparsity on an NVIDIA GPU, by CUDA cores: kernels/cuda/csb_spmm_rows.cu."""
+"""CSB products at high sparsity on an NVIDIA GPU, by CUDA cores: csb_spmm_rows.cu and csb_spmm_pieces.cu."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from csbviz.errors import OptionError
 from csbviz.ops.cuda import launch as launches
 from csbviz.ops.cuda.direct_plan import build_direct_plan
 from csbviz.ops.cuda.module import DeviceLimits, current_device, get_kernel, missing_reason
+from csbviz.ops.cuda.panel_costs import choose_launch, predict_us
 from csbviz.ops.cuda.panel_launch import (
+    ITEM,
     SOURCE,
     TUNABLES,
     Launch,
-    choose_launch,
     function_of,
-    predict_us,
     refusal,
     shared_bytes,
+    slots_of,
     structure_of,
     worth_trying,
 )
 from csbviz.ops.cuda.panel_plan import build_panel_plan
+from csbviz.ops.cuda.pieces_plan import build_pieces_plan
 from csbviz.ops.cuda.storage import block_strides, device_arrays, padded_copy
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
@@ -78,13 +80,16 @@ class RowsProduct:
         view = A.T if transpose else A
         matrix = device_arrays(A, device.id)
         in_ind = matrix["row_ind" if transpose else "col_ind"]
-        build = self._panel if shape.form == "panel" else self._direct
+        build = {"panel": self._panel, "direct": self._direct, "pieces": self._pieces}[shape.form]
         plan, arguments, grid, shared = build(A, view, n, device)
         item = matrix["values"].itemsize
-        self.bytes = sum(array.nbytes for array in (matrix["values"], in_ind, matrix["blk_ptr"], *plan))
+        # A code of a piece says what the index of its entry says.
+        read = (in_ind,) if shape.form != "pieces" else ()
+        read = (matrix["values"], *read, matrix["blk_ptr"])
+        self.bytes = sum(len(x) if isinstance(x, bytes) else x.nbytes for x in (*read, *plan))
         types = A.dtype, str(in_ind.dtype), str(matrix["blk_ptr"].dtype)
         # Only code for compute capability 9.0 and newer waits for the kernel before by itself.
-        overlap = device.capability >= (9, 0) and target is None
+        overlap = device.capability >= (9, 0) and target is None and shape.form != "pieces"
         self._launches = {}
         aligned = n * item % 16 == 0 and matrix["values"].data.ptr % 16 == 0
         for fast in {False, aligned} if view.shape[0] and n else ():
@@ -93,7 +98,7 @@ class RowsProduct:
                 (grid,),
                 (32 * shape.warps,),
                 shared,
-                (matrix["values"], in_ind, matrix["blk_ptr"], *plan, *arguments, launches.B, launches.C),
+                (*read, *plan, *arguments, launches.B, launches.C),
                 programmatic=overlap,
             )
 
@@ -123,6 +128,22 @@ class RowsProduct:
         row_groups = -(-view.shape[0] // (shape.warps // shape.split))
         grid = row_groups * -(-n // shape.tile_n)
         return _upload(plan), tuple(map(np.int32, numbers)), _checked(grid), 0
+
+    def _pieces(self, A: CSBMatrix, view: CSBMatrix, n: int, device: DeviceLimits):
+        import cupy
+
+        shape = self.shape
+        plan = build_pieces_plan(A, view is not A, shape.length, slots_of(shape, ITEM[A.dtype]))
+        out_bits, in_bits = (side.bit_length() - 1 for side in view.block_shape)
+        numbers = (plan.groups, plan.place_bits, *block_strides(view), out_bits, in_bits, view.grid[1], n)
+        arrays = cupy.asarray(plan.codes), cupy.asarray(plan.pieces), plan.units.tobytes()
+        grid = _checked(plan.groups * -(-n // shape.tile_n))
+        return (
+            arrays,
+            tuple(map(np.int32, numbers)),
+            grid,
+            shared_bytes(structure_of(A, view is not A), shape),
+        )
 
     def __call__(self, stream: int, b: int, c: int) -> None:
         """Launch on a stream, with the addresses of contiguous B and C; returns at once."""
@@ -198,7 +219,8 @@ register(
         prepare=prepare,
         summary=(
             "Brings panels of B and the entries, in row order, into shared memory, eight lanes a row; small "
-            "products take a warp a row and read B where it is. Both directions from one copy."
+            "products take a warp a row, or a few lanes a piece of a row, and read B where it is. Both "
+            "directions from one copy."
         ),
         tunables=TUNABLES,
         min_capability=(7, 5),

@@ -1,4 +1,4 @@
-"""The shapes of a launch of csb_spmm_rows.cu, which of them fit, and the one that should be fastest."""
+"""The shapes of a launch of csb_rows, which of them fit, and the one that should be fastest."""
 
 from __future__ import annotations
 
@@ -10,33 +10,35 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from csbviz.errors import OptionError
 from csbviz.ops.cuda.direct_plan import code_bits
 from csbviz.ops.cuda.module import DeviceLimits, Function
 from csbviz.ops.cuda.panel_plan import MAX_PLACES, TOGETHER, count_places
+from csbviz.ops.cuda.pieces_plan import PieceCounts, count_pieces
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
 
 __all__ = [
+    "ITEM",
+    "PIECES_SOURCE",
     "SOURCE",
+    "TAKES",
     "TUNABLES",
     "Launch",
     "Structure",
-    "choose_launch",
     "function_of",
     "instantiations",
-    "predict_us",
     "refusal",
     "shared_bytes",
+    "slots_of",
     "structure_of",
     "worth_trying",
 ]
 
-SOURCE = "csb_spmm_rows.cu"
+SOURCE, PIECES_SOURCE = "csb_spmm_rows.cu", "csb_spmm_pieces.cu"
 
 TUNABLES = {
-    "form": ("panel", "direct"),
+    "form": ("panel", "direct", "pieces"),
     "tile_m": (64, 128, 256, 512),
     "tile_n": (16, 32, 64, 128),
     "warps": (4, 8, 16, 32),
@@ -45,13 +47,15 @@ TUNABLES = {
     "buffers": (1, 2),
     "resident": (True, False),
     "split": (1, 2, 4),
+    "length": (4, 8, 16),
 }
 """Parameters of the kernels and the values worth trying."""
 
-_ITEM = {"float32": 4, "float64": 8}
+ITEM = {"float32": 4, "float64": 8}
 _VECTORS, _ROWS = (1, 2), (1, 2, 4)  # template parameters of csb_rows_panel
 _GROUPS = (8, 16, 32)  # of csb_rows_direct
-_REGISTERS, _REGISTER_FILE = 64, 65536
+_PIECES = ((8, 4), (8, 8), (16, 8), (16, 16), (32, 8), (32, 16))  # of csb_rows_pieces: GROUP, LENGTH
+_PIECES_WARPS = 16  # of a CTA, at most
 
 
 class Launch(NamedTuple):
@@ -60,7 +64,7 @@ class Launch(NamedTuple):
     Attributes
     ----------
     form : str
-        "panel" or "direct", the kernels of the source.
+        "panel", "direct" or "pieces", the kernels.
     tile_n : int
         Columns of C of a tile.
     warps : int
@@ -72,6 +76,8 @@ class Launch(NamedTuple):
         Panel: whether the entries of all chunks are in shared memory together.
     split : int
         Direct: warps that share a row.
+    length : int
+        Pieces: entries that one takes.
     """
 
     form: str
@@ -83,36 +89,48 @@ class Launch(NamedTuple):
     buffers: int = 0
     resident: bool = False
     split: int = 0
+    length: int = 0
 
     @property
     def params(self) -> dict:
         """The parameters that the form takes."""
-        return {name: value for name, value in self._asdict().items() if value or name in _TAKES[self.form]}
+        return {name: value for name, value in self._asdict().items() if value or name in TAKES[self.form]}
 
 
-_TAKES = {
+TAKES = {
     "panel": ("tile_m", "tile_n", "warps", "chunk_k", "column_tiles", "buffers", "resident"),
     "direct": ("tile_n", "warps", "split"),
+    "pieces": ("tile_n", "warps", "length"),
 }
+"""What each form takes of `TUNABLES`."""
 
 
 def function_of(launch: Launch, dtype: str, index: str, pointer: str, aligned: bool) -> Function:
     """The kernel of a launch, for operands that begin on 16-byte boundaries or any."""
     if launch.form == "panel":
-        vectors = launch.tile_n * _ITEM[dtype] // 128
+        vectors = launch.tile_n * ITEM[dtype] // 128
         rows = launch.tile_m // (TOGETHER * launch.warps)
         return Function(SOURCE, "csb_rows_panel", (dtype, index, pointer, vectors, rows, aligned))
-    group = launch.tile_n * _ITEM[dtype] // 16
+    group = launch.tile_n * ITEM[dtype] // 16
+    if launch.form == "pieces":
+        types = dtype, index, pointer, group, launch.length, aligned
+        return Function(PIECES_SOURCE, "csb_rows_pieces", types)
     return Function(SOURCE, "csb_rows_direct", (dtype, index, pointer, group, aligned))
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation that the launcher can ask for."""
-    types = list(product(_ITEM, ("uint8", "uint16"), ("int32", "int64")))
+    types = list(product(ITEM, ("uint8", "uint16"), ("int32", "int64")))
     shapes = product(types, _VECTORS, _ROWS, (True, False))
     panels = [Function(SOURCE, "csb_rows_panel", (*types, *shape)) for types, *shape in shapes]
     shapes = product(types, _GROUPS, (True, False))
-    return (*panels, *(Function(SOURCE, "csb_rows_direct", (*types, *shape)) for types, *shape in shapes))
+    direct = [Function(SOURCE, "csb_rows_direct", (*types, *shape)) for types, *shape in shapes]
+    shapes = product(types, _PIECES, (True, False))
+    pieces = [
+        Function(PIECES_SOURCE, "csb_rows_pieces", (*types, *pair, aligned))
+        for types, pair, aligned in shapes
+    ]
+    return (*panels, *direct, *pieces)
 
 
 class Structure(NamedTuple):
@@ -134,6 +152,8 @@ class Structure(NamedTuple):
         Type of the values.
     count : callable
         ``count(tile_m, chunk_k)``: the places that `count_places` finds.
+    pieces : callable
+        ``pieces(length)``: what `count_pieces` finds.
     """
 
     lengths: np.ndarray
@@ -143,11 +163,17 @@ class Structure(NamedTuple):
     item: int
     dtype: str
     count: Callable[[int, int], tuple[int, int]]
+    pieces: Callable[[int], PieceCounts]
 
     @property
     def nnz(self) -> int:
         """Entries."""
         return int(self.lengths.sum())
+
+    @property
+    def units(self) -> int:
+        """Block rows."""
+        return -(-self.lengths.size // self.block[0])
 
     def tile_entries(self, tile_m: int) -> np.ndarray:
         """Entries of each tile of rows."""
@@ -163,7 +189,9 @@ def structure_of(A: CSBMatrix, transpose: bool) -> Structure:
         bits = sum(code_bits(A, transpose))
         count = functools.cache(functools.partial(count_places, A, transpose))
         sides = tuple(view.block_shape)
-        A.cache[key] = Structure(lengths, view.shape[1], sides, bits, _ITEM[A.dtype], A.dtype, count)
+        pieces = functools.cache(functools.partial(count_pieces, A, transpose))
+        item = ITEM[A.dtype]
+        A.cache[key] = Structure(lengths, view.shape[1], sides, bits, item, A.dtype, count, pieces)
     return A.cache[key]
 
 
@@ -195,6 +223,9 @@ def shared_bytes(structure: Structure, launch: Launch, places: int | None = None
     """Dynamic shared memory of a CTA, with that many places for entries or an estimate."""
     if launch.form == "direct":
         return 0
+    if launch.form == "pieces":  # of each warp the sums, and what its entries multiply
+        group = launch.tile_n * structure.item // 16
+        return launch.warps * (512 + 32 // group * launch.length * (4 + structure.item))
     places = _places(structure, launch) if places is None else places
     chunks = max(1, -(-structure.inner // launch.chunk_k))
     panel = launch.chunk_k * launch.tile_n * structure.item
@@ -211,6 +242,8 @@ def refusal(structure: Structure, launch: Launch, device: DeviceLimits) -> str |
         if structure.code_bits > 32 or structure.nnz >= 2**32:
             return "The matrix is too large for the 32-bit numbers of a direct launch."
         return None
+    if launch.form == "pieces":
+        return _refusal_of_pieces(structure, launch)
     out_block, in_block = structure.block
     if launch.tile_n * structure.item // 128 not in _VECTORS:
         return f"A panel launch takes no tile_n of {launch.tile_n} for {structure.dtype} values."
@@ -228,6 +261,21 @@ def refusal(structure: Structure, launch: Launch, device: DeviceLimits) -> str |
             f"entries; this GPU gives a CTA {device.shared_bytes} bytes."
         )
     return None
+
+
+def _refusal_of_pieces(structure: Structure, launch: Launch) -> str | None:
+    group = launch.tile_n * structure.item // 16
+    if (group, launch.length) not in _PIECES or launch.warps > _PIECES_WARPS:
+        return (
+            f"A launch with pieces takes no tile_n of {launch.tile_n} for {structure.dtype} values with a "
+            f"length of {launch.length} and {launch.warps} warps."
+        )
+    return structure.pieces(launch.length).refusal(slots_of(launch, structure.item))
+
+
+def slots_of(launch: Launch, item: int) -> int:
+    """Pieces of a CTA, of values of that many bytes."""
+    return launch.warps * 32 // (launch.tile_n * item // 16)
 
 
 def worth_trying(structure: Structure, n: int, device: DeviceLimits, **wanted) -> list[Launch]:
@@ -250,7 +298,7 @@ def worth_trying(structure: Structure, n: int, device: DeviceLimits, **wanted) -
 
     found = []
     for form in values("", "form"):
-        names = _TAKES[form]
+        names = TAKES[form]
         for setting in product(*(values(form, name) for name in names)):
             launch = Launch(form, **dict(zip(names, setting, strict=True)))
             if _sensible(structure, launch, n, wanted) and refusal(structure, launch, device) is None:
@@ -264,12 +312,12 @@ def _sensible(structure: Structure, launch: Launch, n: int, wanted: dict) -> boo
     if wanted.get("tile_n") is None and launch.tile_n >= 2 * n and launch.tile_n > widths[0]:
         return False
     tiles = -(-n // launch.tile_n)
-    if launch.form == "direct":
+    if launch.form != "panel":
         return True
     if wanted.get("warps") is None and launch.warps < 16:  # too few to keep shared memory busy
         return False
     rows, chunks = structure.lengths.size, -(-structure.inner // launch.chunk_k)
-    free = {name for name in _TAKES["panel"] if wanted.get(name) is None}
+    free = {name for name in TAKES["panel"] if wanted.get(name) is None}
     if "tile_m" in free and launch.tile_m >= 2 * rows and launch.tile_m > max(64, structure.block[0]):
         return False
     if "chunk_k" in free and launch.chunk_k >= 2 * structure.inner and launch.chunk_k > structure.block[1]:
@@ -284,96 +332,3 @@ def _sensible(structure: Structure, launch: Launch, n: int, wanted: dict) -> boo
         and launch.buffers == 2
         and (launch.column_tiles * chunks == 1 or not launch.resident)
     )
-
-
-def choose_launch(structure: Structure, n: int, device: DeviceLimits, **wanted) -> Launch:
-    """Launch shape for a product: of those that fit the one that the cost model prefers.
-
-    Raises
-    ------
-    OptionError
-        If a parameter has a value that the kernels do not offer, or nothing fits.
-    """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
-    found = worth_trying(structure, n, device, **wanted)
-    if found:
-        return min(found, key=functools.partial(predict_us, structure, n=n, device=device))
-    raise OptionError(_why_not(structure, device, wanted))
-
-
-def _why_not(structure: Structure, device: DeviceLimits, wanted: dict) -> str:
-    """What stands against the setting that the caller wants, with the least demanding values of the rest."""
-    form, given = wanted.get("form") or "panel", {k: v for k, v in wanted.items() if v is not None}
-    tile_m = given.get("tile_m", max(64, TOGETHER * given.get("warps", 16)))
-    rest = {"tile_m": tile_m, "tile_n": 128 // structure.item, "warps": min(32, tile_m // TOGETHER)}
-    rest |= {"chunk_k": min(512, max(64, structure.block[1])), "column_tiles": 1, "buffers": 1, "split": 1}
-    setting = {name: given.get(name, rest.get(name, False)) for name in _TAKES[form]}
-    reason = refusal(structure, Launch(form, **setting), device)
-    return reason or "No launch with these parameters fits this matrix and GPU."
-
-
-# Fitted on an H100 to the launches of a sweep over layers of the DLMC at 90-98 % sparsity, 8 to 80 shapes a
-# product: microseconds for each of the terms below.
-_PANEL_COSTS = (2.35, 0.173, 0.640, 0.387, 1.46, 6.87, 0.528, 0.186, 3.72, 1.29)
-_DIRECT_COSTS = (1.45, 0.298, 0.160, 0.227, 0.080, 2.15, 0.162, 0.0225, 6.89)
-
-
-def _panel_terms(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> tuple[float, ...]:
-    tiles, chunks = -(-n // launch.tile_n), max(1, -(-structure.inner // launch.chunk_k))
-    each = min(launch.column_tiles, tiles)
-    row_tiles = -(-structure.lengths.size // launch.tile_m)
-    ctas = row_tiles * -(-tiles // each)
-    fitting = min(
-        device.shared_per_multiprocessor // (shared_bytes(structure, launch) + 1024),
-        device.threads_per_multiprocessor // (32 * launch.warps),
-        _REGISTER_FILE // (32 * launch.warps * _REGISTERS),
-    )
-    resident = max(1, fitting)
-    busy = min(resident, -(-ctas // device.multiprocessors))  # CTAs of a multiprocessor at a time
-    rounds = -(-ctas // (device.multiprocessors * resident))
-    entries = structure.nnz / row_tiles * 1e-3
-    vectors = launch.tile_n * structure.item // 128
-    panel = launch.chunk_k * launch.tile_n * structure.item * 1e-6
-    gathers = rounds * busy * each * entries * (4.06 * vectors + 1.41) / 5.47
-    return (
-        1.0,
-        rounds,
-        rounds * each * chunks,  # steps
-        rounds * busy * entries,  # entries staged by a multiprocessor
-        rounds * busy * panel,  # panels that nothing overlaps
-        rounds * busy * each * chunks * panel,
-        gathers,
-        gathers if chunks > 1 else 0.0,  # rows of a chunk are less even
-        rounds * each * float(structure.lengths.max(initial=0)) * 1e-3,
-        row_tiles * tiles * launch.tile_m * launch.tile_n * 1e-6,  # elements of C
-    )
-
-
-def _direct_terms(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> tuple[float, ...]:
-    tiles, rows = -(-n // launch.tile_n), structure.lengths.size
-    warps = rows * tiles * launch.split
-    resident = device.multiprocessors * 32
-    longest = math.ceil(float(structure.lengths.max(initial=0)) / (32 * launch.split))
-    mean = structure.nnz / rows / launch.split
-    lanes = launch.tile_n * structure.item // 16
-    rounds = math.ceil(warps / resident)
-    return (
-        1.0,
-        float(longest),
-        longest * lanes / 8.0,  # loads of B, one after the other
-        rounds * mean * lanes / 256.0,
-        warps / resident * launch.split,
-        warps / (device.multiprocessors * launch.warps) / 8.0,  # CTAs
-        structure.nnz * tiles * launch.tile_n * structure.item / 4 * 1e-6,
-        max(0.0, structure.nnz * n - 4e6) * 1e-6,  # what the L2 cache brings once the start is over
-        structure.nnz * tiles * 1e-6,
-    )
-
-
-def predict_us(structure: Structure, launch: Launch, n: int, device: DeviceLimits) -> float:
-    """Microseconds that a product should take with a launch."""
-    panel = launch.form == "panel"
-    terms = (_panel_terms if panel else _direct_terms)(structure, launch, n, device)
-    return float(np.dot(terms, _PANEL_COSTS if panel else _DIRECT_COSTS))
