@@ -83,13 +83,18 @@ class RecordedRun:
 
     @property
     def timeline(self) -> Timeline:
-        """The run in microseconds, a worker for each place of a CTA; a multiprocessor's lie side by side."""
+        """The run in microseconds, a worker for each place of a CTA that was used.
+
+        A multiprocessor's places lie side by side; one that did nothing is one worker.
+        """
         place = _places(self.multiprocessor, self.start_ns, self.end_ns)
-        each = int(place.max(initial=0)) + 1
-        worker = (self.multiprocessor * each + place).astype(np.int32)
+        used = np.ones(self.multiprocessors, dtype=np.int64)
+        np.maximum.at(used, self.multiprocessor, place + 1)
+        first = np.concatenate(([0], np.cumsum(used)))
+        worker = (first[self.multiprocessor] + place).astype(np.int32)
         start, end = self.start_ns / 1e3, self.end_ns / 1e3
         item, tile = self.item.astype(np.int32), self.tile.astype(np.int32)
-        return Timeline(item, tile, worker, start, end, self.multiprocessors * each)
+        return Timeline(item, tile, worker, start, end, int(first[-1]))
 
     @property
     def multiprocessor_loads(self) -> np.ndarray:
