@@ -158,8 +158,8 @@ def _facts(before: RecordedRun, after: RecordedRun) -> None:
             (
                 "λ, planned",
                 f"{after.planned_imbalance:.3f}",
-                "Largest load over the mean in nonzeros, of all places for CTAs that the GPU has, as the plan "
-                "was simulated beforehand: a place that gets nothing counts.",
+                "Largest load over the mean, in nonzeros, as the plan was simulated beforehand on all places "
+                "for CTAs that the GPU has: a place that gets nothing counts.",
             ),
             ("Idle", percent(share), "Share of the multiprocessors' time that is spent waiting, 1 − 1/λ."),
         ]
