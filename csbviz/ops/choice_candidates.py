@@ -61,6 +61,23 @@ _DIRECT = (
 """Launches of csb_rows: of 224 in a sweep over 50 products, the best of 20 lost 0.2 % against all. Those
 that the kernel took by itself and that were the fastest of a later run came on top."""
 
+_PIECES = (
+    # tile_n, warps, length
+    (32, 4, 8),
+    (32, 8, 8),
+    (32, 16, 8),
+    (64, 4, 8),
+    (64, 8, 8),
+    (64, 16, 8),
+    (64, 4, 16),
+    (64, 8, 16),
+    (64, 16, 16),
+    (128, 4, 16),
+    (128, 8, 16),
+    (128, 16, 16),
+)
+"""Launches of csb_rows that cut rows into pieces: those that won in a sweep of its own."""
+
 _MOST_CLUSTER = 1
 """Clusters that share tiles of B were the fastest for no product."""
 
@@ -114,3 +131,7 @@ def _launches(structure, n: int) -> Iterable[panel_launch.Launch]:
         width = tile_n // wide
         if width < 2 * n or tile_n == 32:
             yield panel_launch.Launch("direct", width, warps, split=split)
+    for tile_n, warps, length in _PIECES:
+        width = tile_n // wide
+        if width < 2 * n or tile_n == 32:
+            yield panel_launch.Launch("pieces", width, warps, length=length)

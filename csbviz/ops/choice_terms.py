@@ -280,21 +280,23 @@ def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
 def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> tuple:
     tile_n, length, warps, nnz = launch["tile_n"], launch["length"], launch["warps"], structure.nnz
     tiles, pieces = _up(n, tile_n), structure.pieces(length)
-    groups = pieces * tile_n / (128 * warps)  # a lane has four columns
-    load = groups * tiles * warps / (device.multiprocessors * _THREADS_RESIDENT / 32)
+    # A lane has four columns; a CTA has rows of one block row only, whose last CTA is not full.
+    groups = _up(structure.rows, _STEP) + 1.1 * pieces * tile_n / (128 * warps)
+    ctas, held = groups * tiles, max(1, 65536 // (32 * warps * (24 + 4 * length)))  # by registers
+    load = ctas / device.multiprocessors
     places, work = pieces * length * tiles, nnz * tiles * tile_n * 1e-6
     slice_bytes = structure.inner * tile_n * 4
     return (
         1.0,
-        -int(-load // 1),
+        max(1.0, load / held),
+        -int(-load // held),
+        load * warps,
         load,
-        load * length,
         work,
         places * tile_n * 1e-6,
-        places * 1e-6,
+        pieces * tiles * 1e-4,
         structure.rows * n * 1e-6,
         structure.inner * n * 1e-6,
-        _up(structure.longest, length) * 1e-2,
-        groups * tiles / device.multiprocessors,
+        _up(structure.longest, length) * 1e-1,
         *(work * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
     )

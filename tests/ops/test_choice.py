@@ -239,6 +239,7 @@ PANEL = {
     "buffers": 2,
     "resident": True,
 }
+PIECES = {"form": "pieces", "tile_n": 64, "warps": 8, "length": 8}
 DIRECT = {"form": "direct", "tile_n": 64, "warps": 8, "split": 2}
 
 
@@ -247,6 +248,8 @@ DIRECT = {"form": "direct", "tile_n": 64, "warps": 8, "split": 2}
     [
         ("csb_rows", PANEL, "panel"),
         ("csb_rows", DIRECT, "direct"),
+        ("csb_rows", PIECES, "pieces"),
+        ("csb_few", {"tile_m": 64, "depth": 2, "split": 4}, "blocks"),
         ("csb_wgmma", {"tile_m": 64, "tile_n": 64, "split": 1, "cluster": 1, "prepass": 1}, "blocks"),
     ],
 )
@@ -272,9 +275,9 @@ def test_terms_of_pieces_count_what_rows_are_cut_into():
     small, large = (terms(structure, variant, n, SMALL, 1) for n in (32, 1024))
     assert len(small) == TERMS["pieces"]
     assert all(b >= a for a, b in zip(small, large, strict=True))
-    groups = 96 / 32  # pieces, of which 8 warps take 4 each
-    assert small[2] == pytest.approx(groups * 8 / (4 * 32))
-    assert small[10] == pytest.approx(groups / 4)
+    groups = 1 + 1.1 * 96 / 32  # pieces, of which 8 warps take 4 each
+    assert small[4] == pytest.approx(groups / 4)
+    assert small[3] == pytest.approx(groups / 4 * 8)
 
 
 def test_launches_of_rows_share_costs_by_form_and_columns():
@@ -289,6 +292,10 @@ def test_a_variant_is_read_from_the_names_of_parameters():
     assert variant.config == "tile_m=64 tile_n=128 cluster=1 prepass=0"
     blocks = {"tile_m": 64, "tile_n": 128, "tensor_cores": True}
     assert variant.settings == blocks | {"split": 2, "clustered": True}
+    variant = variant_of("csb_few", {"tile_m": 128, "depth": 4, "split": 2})
+    assert variant.config == "tile_m=128 depth=4"
+    assert variant.settings["tile_n"] == 64
+    assert variant.settings["clustered"]
     variant = variant_of("csb_mma", {"tile": "64x128/32", "stages": 2, "splits": 3})
     assert variant.config == "tile=64x128/32 stages=2"
     assert variant.settings == blocks | {"split": 3, "clustered": False}
