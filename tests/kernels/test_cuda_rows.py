@@ -11,7 +11,9 @@ import pytest
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
 from csbviz.errors import OptionError
 from csbviz.formats import CSBMatrix, load_matrix
+from csbviz.ops.cuda.module import current_device
 from csbviz.ops.cuda.panel import candidates, prepare
+from csbviz.ops.cuda.panel_launch import Launch, refusal, structure_of
 from tests.kernels.cuda_cases import CASES, NAMES, product
 
 pytestmark = pytest.mark.gpu
@@ -84,7 +86,25 @@ def test_direct_launches(warps, split, op):
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("form", ["panel", "direct"])
+@pytest.mark.parametrize(("tile_n", "length"), [(32, 4), (32, 8), (64, 8), (64, 16), (128, 8), (128, 16)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_launches_with_pieces(dtype, tile_n, length, op):
+    """Those that are not refused, which test_cuda_pieces_plan.py looks at."""
+    runs = 0
+    for case in CASES:
+        A = case.matrix(dtype)
+        structure = structure_of(A, op == "A.T@B")
+        for warps in (4, 8, 16):
+            launch = Launch("pieces", tile_n * 4 // structure.item, warps, length=length)
+            if refusal(structure, launch, current_device()) is None:
+                for n in (68, 7, 300):
+                    check(A, op, n, **launch.params)
+                runs += 1
+    assert runs >= 15
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("form", ["panel", "direct", "pieces"])
 def test_two_runs_give_the_same_bits(form, op):
     import cupy
 
@@ -97,7 +117,7 @@ def test_two_runs_give_the_same_bits(form, op):
         assert np.array_equal(out.get().view(np.int32), first.get().view(np.int32))
 
 
-@pytest.mark.parametrize("form", ["panel", "direct"])
+@pytest.mark.parametrize("form", ["panel", "direct", "pieces"])
 def test_special_values_act_as_in_a_float32_product(form):
     """Inf and NaN reach the rows that hold an entry there and no other; huge and tiny numbers are exact."""
     import cupy
@@ -119,7 +139,7 @@ def test_special_values_act_as_in_a_float32_product(form):
         assert relative_error(out.get(), product(A, "A@B", B * scale)) <= ERROR_BOUNDS["fp32"]
 
 
-@pytest.mark.parametrize("form", ["panel", "direct"])
+@pytest.mark.parametrize("form", ["panel", "direct", "pieces"])
 def test_an_unaligned_operand(form):
     import cupy
 
@@ -132,7 +152,7 @@ def test_an_unaligned_operand(form):
     assert np.array_equal(again.get(), out.get())
 
 
-@pytest.mark.parametrize("form", ["panel", "direct"])
+@pytest.mark.parametrize("form", ["panel", "direct", "pieces"])
 def test_a_chain_of_products_on_a_stream_and_in_a_graph(form):
     """Each reads what the one before wrote, and begins before that one has ended."""
     import cupy
