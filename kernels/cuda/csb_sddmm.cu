@@ -9,7 +9,9 @@
 //                  and keeps a sum of each entry in registers. Rows are read 16 bytes a lane. Entries of one block
 //                  share few rows, so the L1 cache serves most reads, and the row of U is read anew only where it
 //                  changes. In the end the lanes' sums are added and each lane is left with the total of one entry.
-//   csb_sddmm_add  second phase where the columns are dealt to several CTAs: adds their sums, in the order of columns.
+//   csb_sddmm_v3   for matrices so sparse that neighbouring entries hardly share rows: a warp takes 8 entries, all of
+//                  whose rows are on their way at once. Where warps are few, those of a CTA share the columns.
+//   csb_sddmm_add  second phase of v2 where the columns are dealt to several CTAs: adds their sums, in the order of columns.
 //
 // Nothing is added atomically: every run gives the same bits. U is rows x n, V is columns x n, row-major, contiguous.
 //
@@ -96,9 +98,10 @@ __device__ __forceinline__ void load(Four<T>& x, const T* __restrict__ at, int l
 }
 
 // Add the lanes' sums of 32 entries so that lane i returns the total of entry i: in each of five steps a lane gives
-// away the half of its sums that belongs to its partner, 31 exchanges in all where 32 reductions would take 160.
-template <int HALF, typename T>
-__device__ __forceinline__ T transposed_sum(T (&sum)[CHUNK], int lane) {
+// away the half of its sums that belongs to its partner, 31 exchanges in all where 32 reductions would take 160. Of
+// fewer entries, 2 * HALF, lane i returns the sum of entry i mod 2 * HALF among the lanes that have it in common.
+template <int HALF, int COUNT, typename T>
+__device__ __forceinline__ T transposed_sum(T (&sum)[COUNT], int lane) {
     if constexpr (HALF == 0) {
         return sum[0];
     } else {
@@ -165,6 +168,62 @@ csb_sddmm_v2(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ 
     __syncwarp();  // lanes without columns left the loop early
     const T total = transposed_sum<CHUNK / 2>(sum, lane);
     if (first + lane < nnz) out[blockIdx.y * nnz + first + lane] = total;
+}
+
+// ---------------------------------------------------------------------------------------------------------
+// Version 3. `shares` warps of a CTA take the same FEW entries, each its share of the columns; then the CTA takes
+// FEW * FEW_WARPS / shares entries in all. shares is a power of two, at most FEW_WARPS.
+[[maybe_unused]] constexpr int FEW = 8, FEW_WARPS = 8;
+
+template <typename T, typename RowIndex, typename ColIndex, typename Pointer, int VECTOR>
+__global__ void __launch_bounds__(32 * FEW_WARPS, 2)  // with fewer registers the compiler would wait for the first loads
+csb_sddmm_v3(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict__ col_ind,
+             const Pointer* __restrict__ blk_ptr, const int* __restrict__ first_block, long long nnz,
+             int grid_columns, int block_rows, int block_columns, int n, int shares, const T* __restrict__ U,
+             const T* __restrict__ V, T* __restrict__ out) {
+    constexpr int TOGETHER = sizeof(T) == 4 ? FEW : FEW / 2;  // entries whose rows are on the way at the same time
+    __shared__ T totals[FEW_WARPS][FEW];
+    const Structure<RowIndex, ColIndex, Pointer> structure{row_ind, col_ind,      blk_ptr,    first_block,
+                                                           nnz,     grid_columns, block_rows, block_columns};
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const long long begin = (long long)blockIdx.x * (FEW * FEW_WARPS / shares), first = begin + warp / shares * FEW;
+    // Past the end the last entry is taken again, and its sum left out.
+    const int2 at = structure.locate(min(first + lane % FEW, nnz - 1));
+    int row[FEW], column[FEW];
+    T sum[FEW];
+#pragma unroll
+    for (int i = 0; i < FEW; i++) {
+        row[i] = __shfl_sync(0xffffffffu, at.x, i), column[i] = __shfl_sync(0xffffffffu, at.y, i);
+        sum[i] = T(0);
+    }
+    const int offset = VECTOR == 4 ? LANE_COLUMNS * lane : lane;
+    for (int c = warp % shares * TILE + offset; c < n; c += shares * TILE) {
+#pragma unroll
+        for (int i = 0; i < FEW; i += TOGETHER) {
+            Four<T> us[TOGETHER], vs[TOGETHER];
+#pragma unroll
+            for (int j = 0; j < TOGETHER; j++) {
+                load<VECTOR>(us[j], U + size_t(row[i + j]) * n + c, n - c);
+                load<VECTOR>(vs[j], V + size_t(column[i + j]) * n + c, n - c);
+            }
+#pragma unroll
+            for (int j = 0; j < TOGETHER; j++)
+#pragma unroll
+                for (int k = 0; k < LANE_COLUMNS; k++) sum[i + j] += us[j].at[k] * vs[j].at[k];
+        }
+    }
+    __syncwarp();  // lanes without columns left the loop early
+    T total = transposed_sum<FEW / 2>(sum, lane);
+#pragma unroll
+    for (int apart = FEW; apart < 32; apart *= 2) total += __shfl_xor_sync(0xffffffffu, total, apart);
+    if (lane < FEW) totals[warp][lane] = total;
+    __syncthreads();  // all shares are there
+    const int entry = threadIdx.x;
+    if (entry < FEW * FEW_WARPS / shares && begin + entry < nnz) {
+        total = T(0);
+        for (int share = 0; share < shares; share++) total += totals[entry / FEW * shares + share][entry % FEW];
+        out[begin + entry] = total;
+    }
 }
 
 // ---------------------------------------------------------------------------------------------------------

@@ -7,7 +7,9 @@ import pytest
 
 from csbviz.bench.verify import ERROR_BOUNDS, relative_error
 from csbviz.errors import MatrixError, OptionError
-from csbviz.ops.cuda.sddmm import column_parts, first_blocks
+from csbviz.ops.cuda.module import DeviceLimits
+from csbviz.ops.cuda.sddmm import best_version, column_parts, column_shares, first_blocks
+from csbviz.ops.cuda.sddmm_tiles import MMA, WGMMA, TileShape, best_splits, fits, tiles_of
 from csbviz.ops.sampled import sddmm
 from tests.kernels.cuda_cases import CASES, NAMES
 
@@ -92,6 +94,53 @@ def test_columns_are_dealt_out_where_ctas_are_few():
     assert column_parts(ctas=1, n=100, multiprocessors=132) == 1
 
 
+H100 = DeviceLimits(0, 132, 232448, (9, 0), 50 << 20)
+A100 = DeviceLimits(0, 108, 166912, (8, 0), 40 << 20)
+TURING = DeviceLimits(0, 40, 65536, (7, 5), 4 << 20)
+
+
+def weights(rows: int, columns: int, density: float, block: int = 64):
+    import scipy.sparse as sp
+
+    from csbviz.formats import CSBMatrix
+
+    S = sp.random_array((rows, columns), density=density, rng=np.random.default_rng(3), dtype=np.float32)
+    return CSBMatrix.from_scipy(S.tocsr(), block_shape=block)
+
+
+def test_columns_are_shared_where_warps_are_few():
+    assert column_shares(nnz=1000, n=2048, multiprocessors=132) == 8
+    assert column_shares(nnz=1000, n=256, multiprocessors=132) == 2
+    assert column_shares(nnz=100_000, n=2048, multiprocessors=132) == 1
+
+
+def test_the_version_follows_from_shape_density_and_device():
+    dense, sparse = weights(2048, 512, 0.3), weights(2048, 512, 0.02)
+    assert best_version(dense, 8, "float32", H100) == 1
+    assert isinstance(best_version(dense, 512, "float32", H100), TileShape)
+    assert best_version(sparse, 512, "float32", H100) == 3
+    for device, dtype in ((A100, "float32"), (TURING, "float32"), (H100, "float64")):
+        assert best_version(dense, 512, dtype, device) == 2
+        assert best_version(sparse, 512, dtype, device) == 3
+
+
+@pytest.mark.parametrize("shape", [*MMA, *WGMMA])
+def test_tiles_consist_of_whole_blocks_and_cover_the_matrix(shape):
+    for block in (16, 64):
+        A = weights(500, 333, 0.1, block)
+        assert fits(A, shape, "float32", H100)
+        assert not fits(A, shape, "float64", H100)
+        assert not fits(A, shape, "float32", TURING)
+        down, across = tiles_of(A, shape)
+        assert down * shape.rows >= 500 > (down - 1) * shape.rows
+        assert across * shape.columns >= 333 > (across - 1) * shape.columns
+        for n in (20, 33, 512, 4096):
+            splits = best_splits(A, shape, n, H100)
+            assert splits in (1, 2, 4, 8)
+            assert splits * shape.groups * 32 < n + 32 * shape.groups
+    assert not fits(weights(500, 333, 0.1, 256), shape, "float32", H100)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -140,9 +189,61 @@ def test_any_shape_on_a_gpu(case, dtype):
     A = case.matrix(dtype)
     for n in COLUMNS:
         U, V, expected = operands(A, n)
-        for version, parts in ((1, None), (2, 1), (2, 3), (None, None)):
+        for version, parts in ((1, None), (2, 1), (2, 3), (3, 1), (3, 2), (3, 8), (None, None)):
             found = run_on_gpu(A, U, V, version, parts)
             assert relative_error(found, expected) <= bound(dtype), (n, version, parts)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [*MMA, *WGMMA])
+def test_tiles_on_a_gpu(shape):
+    from csbviz.ops.cuda.module import current_device
+
+    tested = 0
+    for case in CASES:
+        A = case.matrix()
+        if not fits(A, shape, "float32", current_device()):
+            continue
+        tested += 1
+        for n in COLUMNS:
+            U, V, expected = operands(A, n)
+            for splits in (1, None) if current_device().capability < (9, 0) else (1, 2, 8, None):
+                found = run_on_gpu(A, U, V, shape, splits)
+                assert relative_error(found, expected) <= bound("float32"), (case.name, n, splits)
+                assert np.array_equal(found.view(np.int32), run_on_gpu(A, U, V, shape, splits).view(np.int32))
+    if not tested:
+        pytest.skip(f"{shape.name} does not run on this GPU")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("shape", [*MMA, *WGMMA])
+def test_tiles_keep_the_range_of_float32(shape):
+    from csbviz.ops.cuda.module import current_device
+
+    A = weights(256, 192, 0.2)
+    if not fits(A, shape, "float32", current_device()):
+        pytest.skip(f"{shape.name} does not run on this GPU")
+    U, V, _ = operands(A, 132)
+    U[5] *= np.float32(1e-38)
+    U[6] *= np.float32(1e-40)
+    V[7] *= np.float32(1e30)
+    V[9] *= np.float32(1e-42)
+    U[10, 3], U[12, 4], V[11, 5] = np.inf, -np.inf, np.nan
+    rows, columns = A.coordinates()
+    with np.errstate(invalid="ignore"):
+        expected = (U.astype(np.float64)[rows] * V.astype(np.float64)[columns]).sum(axis=1)
+    finite = np.isfinite(expected)
+    for splits in (1, 4) if current_device().capability >= (9, 0) else (1,):
+        found = run_on_gpu(A, U, V, shape, splits)
+        assert np.array_equal(np.isfinite(found), finite)
+        assert np.array_equal(found == np.inf, expected == np.inf)
+        assert np.array_equal(np.isnan(found), np.isnan(expected))
+        usual = finite & (columns != 9)
+        rest = usual & (columns > 11) & (rows > 12)
+        # Numbers as small as those of row 6 have few digits themselves.
+        for chosen, most in ((rows == 5, 2e-6), (rows == 6, 2e-5), (columns == 7, 2e-6), (rest, 2e-6)):
+            part = usual & chosen
+            assert relative_error(found[part], expected[part]) <= most
 
 
 @pytest.mark.gpu

@@ -17,7 +17,7 @@ import numpy as np
 
 from csbviz.errors import UnavailableError
 
-__all__ = ["B", "C", "LaunchPlan", "Launches", "run_with"]
+__all__ = ["B", "C", "D", "LaunchPlan", "Launches", "run_with"]
 
 
 class _Operand:
@@ -35,6 +35,9 @@ B = _Operand("B")
 
 C = _Operand("C")
 """The address of the result."""
+
+D = _Operand("D")
+"""The address of a second dense operand, for kernels that have one."""
 
 _CLUSTER_DIMENSION, _PROGRAMMATIC, _CARVEOUT = 4, 6, 14  # CUlaunchAttributeID
 _GRID_LIMIT = (2**31 - 1, 65535, 65535)
@@ -80,7 +83,7 @@ class LaunchPlan:
         Dynamic shared memory of a CTA.
     arguments : sequence
         For each parameter of the kernel a CuPy array or None (its address, or 0), a NumPy scalar or bytes
-        (passed by value), or `B` or `C` for the operands of a call.
+        (passed by value), or `B`, `C` or `D` for the operands of a call.
     cluster : tuple of int, optional
         CTAs of a cluster in each dimension (compute capability 9.0 or newer).
     programmatic : bool
@@ -118,9 +121,9 @@ class LaunchPlan:
             )
         self._kernel, self._arrays = kernel, [a for a in arguments if hasattr(a, "data")]
         self._cells = [_cell(argument) for argument in arguments]
-        self._b_cells, self._c_cells = (
+        self._b_cells, self._c_cells, self._d_cells = (
             tuple(c for c, a in zip(self._cells, arguments, strict=True) if a is operand)
-            for operand in (B, C)
+            for operand in (B, C, D)
         )
         self._pointers = (ctypes.c_void_p * max(1, len(self._cells)))(*map(ctypes.addressof, self._cells))
         self._attributes = _attributes(cluster, programmatic, carveout)
@@ -135,8 +138,8 @@ class LaunchPlan:
         )
         self._function, self._lock = _launch_function(), threading.Lock()
 
-    def __call__(self, stream: int, b: int, c: int) -> None:
-        """Launch on the stream with these addresses of B and C; returns at once.
+    def __call__(self, stream: int, b: int, c: int, d: int = 0) -> None:
+        """Launch on the stream with these addresses of B, C and D; returns at once.
 
         Raises
         ------
@@ -148,6 +151,8 @@ class LaunchPlan:
                 cell.value = b
             for cell in self._c_cells:
                 cell.value = c
+            for cell in self._d_cells:
+                cell.value = d
             self._config.stream = stream
             status = self._function(*self._call)
         if status:

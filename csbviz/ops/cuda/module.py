@@ -59,6 +59,8 @@ SOURCES = {
     "csb_spmm_pieces.cu": Source("csbviz.ops.cuda.panel_launch"),
     "csb_spmm_mma.cu": Source("csbviz.ops.cuda.mma_launch"),
     "csb_sddmm.cu": Source("csbviz.ops.cuda.sddmm"),
+    "csb_sddmm_mma.cu": Source("csbviz.ops.cuda.sddmm_tiles", (8, 0)),
+    "csb_sddmm_wgmma.cu": Source("csbviz.ops.cuda.sddmm_tiles", (9, 0), exact=True),
     "csb_transpose.cu": Source("csbviz.ops.cuda.transpose"),
     "csb_convert.cu": Source("csbviz.ops.cuda.convert"),
     "csb_spmv.cu": Source("csbviz.ops.cuda.spmv"),
