@@ -156,6 +156,8 @@ class Contender:
             record.balance = prepared.plan.strategy
             # Where CTAs go to whoever is free, no worker's share is known beforehand.
             record.imbalance = float(prepared.plan.imbalance) if prepared.plan.static else None
+        elif record.balance is not None:
+            record.balance = "auto"  # a kernel that deals out its work in its own way, whatever was asked for
         _judge(record, relative_error(to_float(result, self.dtype), reference.C))
 
 

@@ -250,6 +250,17 @@ def test_classes_are_verified_by_their_own_bound_and_never_compared(A, gpu_class
     assert "in fp16 dense 9 µs, in bf16 dense 9 µs" in verdict(records).less_exact
 
 
+def test_a_strategy_is_named_only_where_it_was_executed(A, gpu_classes):
+    request = quick(ops=("A@B",), device="cuda", kernels=("csb",), balances=("equal_nnz",))
+    (record,) = bench_matrix(A, request)  # this kernel makes no plan
+    assert (record.status, record.balance) == ("ok", "auto")
+
+
+def test_a_kernel_with_a_plan_names_its_strategy(A):
+    (record,) = bench_matrix(A, quick(ops=("A@B",), kernels=("csb_cpu",), balances=("equal_nnz",)))
+    assert record.balance == "equal_nnz"
+
+
 def test_a_chosen_less_exact_dense_kernel_runs_beside_float32(A, gpu_classes):
     records = bench_matrix(A, quick(ops=("A@B",), device="cuda", kernels=("csb", "dense_fp16")))
     assert [(r.kernel, r.dtype, r.status) for r in records] == [

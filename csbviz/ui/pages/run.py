@@ -107,7 +107,8 @@ def _how(view: data.View) -> None:
             list(_BALANCE_TITLES),
             format_func=_BALANCE_TITLES.get,
             width=230,
-            help="The same choice as on the page Balance.",
+            help="The same choice as on the page Balance. On a GPU the kernel “gathered rows” executes a "
+            "named strategy; kernels that deal out their work in their own way are not changed by it.",
             **state.bind("balance"),
         )
         kernels.pick(view)
