@@ -46,7 +46,7 @@ __device__ __forceinline__ Vector<T> load_vector_if(bool wanted, const T* at) {
     return v;
 }
 
-template <typename T, typename Index, typename Pointer, int GROUP, int LENGTH, bool ALIGNED>
+template <typename T, typename Pointer, int GROUP, int LENGTH, bool ALIGNED>
 __global__ void __launch_bounds__(32 * MOST_WARPS)
 csb_rows_pieces(const T* __restrict__ values, const Pointer* __restrict__ blk_ptr,
                 const unsigned short* __restrict__ codes, const unsigned* __restrict__ pieces,
