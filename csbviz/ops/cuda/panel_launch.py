@@ -113,8 +113,7 @@ def function_of(launch: Launch, dtype: str, index: str, pointer: str, aligned: b
         return Function(SOURCE, "csb_rows_panel", (dtype, index, pointer, vectors, rows, aligned))
     group = launch.tile_n * ITEM[dtype] // 16
     if launch.form == "pieces":
-        types = dtype, index, pointer, group, launch.length, aligned
-        return Function(PIECES_SOURCE, "csb_rows_pieces", types)
+        return Function(PIECES_SOURCE, "csb_rows_pieces", (dtype, pointer, group, launch.length, aligned))
     return Function(SOURCE, "csb_rows_direct", (dtype, index, pointer, group, aligned))
 
 
@@ -125,10 +124,9 @@ def instantiations() -> tuple[Function, ...]:
     panels = [Function(SOURCE, "csb_rows_panel", (*types, *shape)) for types, *shape in shapes]
     shapes = product(types, _GROUPS, (True, False))
     direct = [Function(SOURCE, "csb_rows_direct", (*types, *shape)) for types, *shape in shapes]
-    shapes = product(types, _PIECES, (True, False))
+    shapes = product(ITEM, ("int32", "int64"), _PIECES, (True, False))
     pieces = [
-        Function(PIECES_SOURCE, "csb_rows_pieces", (*types, *pair, aligned))
-        for types, pair, aligned in shapes
+        Function(PIECES_SOURCE, "csb_rows_pieces", (*types, *pair, fast)) for *types, pair, fast in shapes
     ]
     return (*panels, *direct, *pieces)
 
