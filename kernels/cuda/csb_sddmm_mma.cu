@@ -37,7 +37,7 @@ __device__ __forceinline__ void multiply_add(float (&d)[4], const u32 (&a)[4], c
 }
 
 __device__ __forceinline__ void split(float x, u32& high, u32& low) {
-    high = __float_as_uint(high_part(x)), low = __float_as_uint(low_part(x));
+    high = __float_as_uint(rounded_part(x)), low = __float_as_uint(x - __uint_as_float(high));
 }
 
 // Fragments of two 8-deep multiplications: [step][register].

@@ -36,9 +36,13 @@ __device__ __forceinline__ float4 load_shared(u32 at) {
     return v;
 }
 
-// TF32 ignores the last 13 bits of a number: x = high + low.
+// TF32 ignores the last 13 bits of a number: x = high + low, where `high_part` is what it sees of x as it is. Rounded to
+// nearest instead, high leaves half as much for low; so does low when it is rounded before TF32 cuts it.
 __device__ __forceinline__ float high_part(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
-__device__ __forceinline__ float low_part(float x) { return x - high_part(x); }
+__device__ __forceinline__ float rounded_part(float x) {
+    return __uint_as_float(__float_as_uint(x) + 0x1000u & 0xffffe000u);
+}
+__device__ __forceinline__ float to_be_cut(float low) { return __uint_as_float(__float_as_uint(low) + 0x1000u); }
 
 // A product as float32 has it.
 __device__ __noinline__ float plain_sum(const float* u, const float* v, int n) {
@@ -153,10 +157,17 @@ struct SampledTile {
             for (long long e = at[0] + (item % parts * splits + rank) * 32 + lane; e < end; e += 32 * parts * splits) {
                 const int row = b_m * s.block_rows + row_ind[e], column = b_n * s.block_columns + col_ind[e];
                 const u32 place = shared_address(sums + row * PITCH + column);
-                float total = 0;
-                for (int from = 0; from < splits; from++)
+                constexpr int MOST_SPLITS = 8;
+                float part[MOST_SPLITS][GROUPS], total = 0;
 #pragma unroll
-                    for (int g = 0; g < GROUPS; g++) total += load_from(place + g * (4 * TILE_M * PITCH), from);
+                for (int from = 0; from < MOST_SPLITS; from++)
+#pragma unroll
+                    for (int g = 0; g < GROUPS; g++)
+                        part[from][g] = from < splits ? load_from(place + g * (4 * TILE_M * PITCH), from) : 0.0f;
+#pragma unroll
+                for (int from = 0; from < MOST_SPLITS; from++)
+#pragma unroll
+                    for (int g = 0; g < GROUPS; g++) total += part[from][g];
                 // A number that is not finite makes every sum that it takes part in not finite, and no other.
                 if (!(fabsf(total) <= 0x1.fffffep127f) || fabsf(total) <= doubt)
                     total = plain_sum(U + size_t(first_row + row) * s.n, V + size_t(first_column + column) * s.n, s.n);

@@ -83,6 +83,7 @@ csb_sddmm_wgmma(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict
         }
         end_copies();
     };
+    const auto low_of = [](float x) { return to_be_cut(x - high_part(x)); };
     // Low parts of the rows of V that this thread has copied, and the range of all of its rows.
     Range range;
     const auto make_low = [&](int number) {
@@ -96,7 +97,7 @@ csb_sddmm_wgmma(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict
         for (int i = 0; i < TILE_N / STEP_ROWS; i++) {
             range.add(x[i]);
             asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to + i * STEP_ROWS * ROW_BYTES),
-                         "f"(low_part(x[i].x)), "f"(low_part(x[i].y)), "f"(low_part(x[i].z)), "f"(low_part(x[i].w))
+                         "f"(low_of(x[i].x)), "f"(low_of(x[i].y)), "f"(low_of(x[i].z)), "f"(low_of(x[i].w))
                          : "memory");
         }
 #pragma unroll
@@ -135,8 +136,8 @@ csb_sddmm_wgmma(const RowIndex* __restrict__ row_ind, const ColIndex* __restrict
                          : "memory");
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                high[step][i] = __float_as_uint(high_part(__uint_as_float(x[i])));
-                low[step][i] = __float_as_uint(low_part(__uint_as_float(x[i])));
+                high[step][i] = __float_as_uint(rounded_part(__uint_as_float(x[i])));
+                low[step][i] = __float_as_uint(__uint_as_float(x[i]) - __uint_as_float(high[step][i]));
             }
         }
         const u64 v = descriptor_of(stage + TILE_M * ROW_BYTES), v_low = descriptor_of(low_tiles + (number & 1) * LOW_BYTES);

@@ -101,9 +101,9 @@ class _Costs(NamedTuple):
 
 
 _COSTS = {
-    (128, 128): _Costs(6.0, 1.2, 1.2, 1),
-    (128, 64): _Costs(3.6, 0.72, 0.72, 1),
-    (64, 64): _Costs(4.0, 0.55, 0.25, 3),
+    (128, 128): _Costs(6.0, 1.3, 1.3, 1),
+    (128, 64): _Costs(3.9, 0.82, 0.82, 1),
+    (64, 64): _Costs(4.0, 0.6, 0.26, 3),
 }
 _CLUSTER_US = 0.6  # each doubling of the CTAs that share a tile
 _PICK_US = 8.6e-6 * 132  # an entry, through one multiprocessor
@@ -142,7 +142,10 @@ def _splits(tiles: int, shape: TileShape, n: int, device: DeviceLimits) -> list[
     if device.capability < (9, 0):
         return [1]
     stages = -(-n // (_DEPTH * shape.groups))
-    return [s for s in (1, 2, 4, 8) if s <= stages and (s <= 2 or tiles * s <= device.multiprocessors)]
+    splits = [s for s in (1, 2, 4, 8) if s <= stages and (s <= 2 or tiles * s <= device.multiprocessors)]
+    if shape.rows == 128:  # more CTAs were slower than smaller tiles
+        splits = [s for s in splits if s <= 2]
+    return splits
 
 
 def predict_us(A: CSBMatrix, n: int, shape: TileShape, splits: int, multiprocessors: int) -> float:
