@@ -94,10 +94,10 @@ def test_launches_with_pieces(dtype, tile_n, length, op):
     for case in CASES:
         A = case.matrix(dtype)
         structure = structure_of(A, op == "A.T@B")
-        for warps in (4, 8, 16):
+        for warps in (4, 16):
             launch = Launch("pieces", tile_n * 4 // structure.item, warps, length=length)
             if refusal(structure, launch, current_device()) is None:
-                for n in (68, 7, 300):
+                for n in (68, 7):
                     check(A, op, n, **launch.params)
                 runs += 1
     assert runs >= 15
