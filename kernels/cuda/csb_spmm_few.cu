@@ -86,7 +86,7 @@ __device__ __forceinline__ bool is_out_of_range(float value, float scale) {
 //
 // Shared memory: tiles of B | tiles of A | parts of the sum | traded sums (DEPTH 1) | barrier and small things.
 template <int KIND, int ROWS, int DEPTH, int WARPS>
-__global__ void __launch_bounds__(WARPS * 32, WARPS == 8 ? 2 : 1)
+__global__ void __launch_bounds__(WARPS * 32, WARPS == 8 && ROWS * DEPTH <= 2 ? 2 : 1)
 csb_spmm_few(const float* __restrict__ values, const u8* __restrict__ out_ind, const u8* __restrict__ in_ind,
              const int* __restrict__ blk_ptr, const __grid_constant__ Sizes z, int most_steps, float scale_a,
              float inverse_a, const float* B, float* C) {

@@ -133,7 +133,7 @@ def _launch(A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape) -> L
     return LaunchPlan(
         get_kernel(shape.function(kind)),
         (shape.split, row_tiles, column_tiles),
-        (shape.warps * 32,),
+        (shape.warps(kind) * 32,),
         shared_bytes(shape, kind),
         (
             matrix["values"],
