@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import textwrap
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -269,6 +270,9 @@ def evaluate(measured: Measured) -> tuple[Costs, list[dict]]:
     return costs, rows + single_losses(measured, held)
 
 
+_INDENTED = {"initial_indent": " " * 12, "subsequent_indent": " " * 12}
+
+
 def write_costs(found: Costs, fitted_on: str) -> None:
     """Put the costs of all classes into the module that the choice reads."""
     head = TARGET.read_text(encoding="utf-8").split("FITTED_ON = ")[0]
@@ -283,8 +287,7 @@ def write_costs(found: Costs, fitted_on: str) -> None:
         lines.append(f'    "{kernel}": {{')
         for group, values in sorted(groups.items()):
             lines.append(f'        "{group}": (')
-            numbers = [f"{value:g}," for value in values]
-            lines += [f"            {' '.join(numbers[at : at + 10])}" for at in range(0, len(numbers), 10)]
+            lines += textwrap.wrap(" ".join(f"{value:g}," for value in values), 104, **_INDENTED)
             lines.append("        ),")
         lines.append("    },")
     lines.append("}")
@@ -295,7 +298,8 @@ def write_costs(found: Costs, fitted_on: str) -> None:
             continue
         lines.append(f'    "{kernel}": {{')
         for config, factor in sorted(factors.items()):
-            lines.append(f'        "{config}":\n            {factor:g},')
+            line = f'        "{config}": {factor:g},'
+            lines += [line] if len(line) <= 110 else line.replace(": ", ":\n            ").split("\n")
         lines.append("    },")
     lines += ["}", '"""Kernel → configuration → factor on its group\'s prediction."""', "# fmt: on"]
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
