@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .plan import WorkPlan
 
 __all__ = [
+    "KIND",
+    "VERSION",
     "BalanceRecording",
     "RecordedRun",
     "as_run",
