@@ -80,8 +80,8 @@ class Costs(NamedTuple):
     def predict(self, point: Point, device: DeviceLimits) -> float | None:
         """Microseconds that the model expects; None for launches that were not fitted."""
         known = self.costs.get(point.kernel, {}).get(point.variant.group)
-        if known is None:
-            return None
+        if known is None or len(known) != 1 + TERMS[point.variant.form]:
+            return None  # not fitted, or to other terms
         counted = terms(point.structure, point.variant, point.n, device, known[0])
         factor = self.factors.get(point.kernel, {}).get(point.variant.config, 1.0)
         return float(np.dot(known[1:], counted)) * factor
