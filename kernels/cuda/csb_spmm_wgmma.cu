@@ -69,7 +69,10 @@ csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups
 //   producers  groups of 4 warps: fetch compressed entries ahead of time, scatter them into zeroed tiles of A. With two
 //              block rows there are two groups, one for each; with one there are three or four that take turns with the
 //              steps. Fused, they also take turns with splitting the tiles of B.
-// Tiles of A and of B travel through two rings of stages; a full and an empty barrier a stage.
+// Tiles of A and of B travel through two rings of stages; a full and an empty barrier a stage. One lane arrives for
+// its warp: __syncwarp orders the accesses of the other lanes before the arrival, which releases them too. racecheck
+// does not follow that order and reports every such hand-over; with all lanes arriving (benchmarks/sanitize.py) it
+// finds nothing.
 //
 // Clusters. split > 1: its CTAs share a tile of C, each takes a part of the sum and sends its partial rows to the CTA
 // that owns them, which adds them in a fixed order. share > 1: its CTAs have neighbouring tile rows, so the same B;
