@@ -197,10 +197,10 @@ def _fit_factors(found: Costs, pairs: list[tuple[Point, float]], limits: DeviceL
 
 
 def correct(found: Costs, newer: Measured) -> None:
-    """Scale each configuration to what it takes in a later sweep of few products, after changes."""
+    """Scale each configuration to what it takes in a later sweep of the collection, after changes."""
     points = defaultdict(list)
-    for case in newer.cases.values():
-        for point in case:
+    for case in newer.chosen(False):
+        for point in newer.cases[case]:
             if found.predict(point, newer.limits) is not None:
                 points[point.kernel, point.variant.config].append(point)
     for (kernel, config), mine in points.items():
@@ -233,6 +233,15 @@ def describe(name: str, lost: list[float], off: list[float]) -> dict:
         "worst": round(max(lost), 4) if lost else None,
         "prediction_off": round(spread, 4),
     }
+
+
+def later_losses(newer: Measured, costs: Costs, which: str) -> list[dict]:
+    """What a choice loses in a later sweep, on the collection and on the held-out set."""
+    sets = (("the collection", False), ("held-out set", True))
+    return [
+        describe(f"a later sweep, {name}, {which}", *losses(newer, newer.chosen(held), costs))
+        for name, held in sets
+    ]
 
 
 def single_losses(measured: Measured, cases: list[tuple]) -> list[dict]:
@@ -325,14 +334,19 @@ def main() -> None:
             print(name, old)
         found, rows[name] = evaluate(measured)
         if args.newer:
-            correct(found, Measured(args.newer, args.dlmc, classes))
+            newer = Measured(args.newer, args.dlmc, classes)
+            rows[name] += later_losses(newer, before, "by the costs before it")
+            correct(found, newer)
+            rows[name] += later_losses(newer, found, "by the present costs")
         costs.costs.update(found.costs)
         costs.factors.update({kernel: found.factors.get(kernel, {}) for kernel in found.costs})
         for row in rows[name]:
             print(name, row)
     if args.json:
         header = {"when": measured.when, "device": measured.device}
-        header["arguments"] = measured.arguments
+        header["arguments"] = [
+            word for word in measured.arguments if not word.startswith("csb_") or word in known
+        ]
         header["scaled_to"] = [path.name for path in args.newer or ()]
         args.json.write_text(json.dumps(header | {"losses": rows}, indent=1) + "\n", encoding="utf-8")
     if args.write:

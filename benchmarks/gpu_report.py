@@ -89,6 +89,7 @@ class Report:
             "algorithm in each case. Matrices that pruning left without a single entry are not counted."
             f"{self._left_out()}",
             table(HEADER, self._main()),
+            gpu_tables.missed(self._cases, lambda key: key.model != HELD_OUT) or "Every aim is reached.",
             self.place(),
             "By sparsity and number of columns, `csb_cuda`:",
             table([*by_columns, "worst A·B vs cuSPARSE"], gpu_tables.by_columns_rows(self._cases)),
@@ -149,9 +150,10 @@ class Report:
         if not self._choice.get("scaled_to"):
             return []
         return [
-            "Tensor-core kernels and panels were changed after the sweep. The costs were "
-            "therefore scaled to the\n"
-            "times of the run above (`--newer`); that run itself still chose by the costs before."
+            "Some kernels were changed after the sweep, and launches with pieces of rows were measured "
+            "beside it. A later, smaller\nsweep was therefore added to the fit, and the costs were scaled to "
+            "what it took on the collection (`--newer`). The\ntables above were measured with the costs "
+            "before it.",
         ]
 
     def _choice_part(self) -> list[str]:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-__all__ = ["Comparison", "cases_of", "geomean", "held_out_rows", "reach_rows", "summary", "table"]
+__all__ = ["Comparison", "cases_of", "geomean", "held_out_rows", "missed", "reach_rows", "summary", "table"]
 
 HELD_OUT = "held out"
 
@@ -225,6 +225,31 @@ def reach_rows(cases: dict, chosen: Callable[[Key], bool]) -> list[list[str]]:
             cells = [_cell(found[target], row.aims.get(target), row.most) for target in TARGETS]
             rows.append([f"{row.label} vs {row.peer}", *cells])
     return rows
+
+
+def missed(cases: dict, chosen: Callable[[Key], bool]) -> str:
+    """A sentence on each aim that is missed: by the mean, or where an aim is a highest value, by a case."""
+    means, worst = [], []
+    for row in (row for row in ROWS if row.aims):
+        found: dict[str, list[float]] = defaultdict(list)
+        for key in cases:
+            ratio = row.ratio(cases, key) if chosen(key) else None
+            if ratio is not None:
+                found[key.target].append(ratio)
+        sign = -1 if row.most else 1
+        at = [t for t in TARGETS if found[t] and sign * geomean(found[t]) < sign * row.aims[t]]
+        single = [t for t in TARGETS if row.most and t not in at and max(found[t], default=0) > row.aims[t]]
+        for where, targets in ((means, at), (worst, single)):
+            if targets:
+                where.append(
+                    f"{row.label} vs {row.peer} at {', '.join(f'{float(target):.0%}' for target in targets)}"
+                )
+    sentences = []
+    if means:
+        sentences.append(f"Not reached: {'; '.join(means)}.")
+    if worst:
+        sentences.append(f"Reached in the mean but not in every case: {'; '.join(worst)}.")
+    return "\n".join(sentences)
 
 
 HEADER = ["", *(f"{float(target):.0%}" for target in TARGETS)]

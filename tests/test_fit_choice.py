@@ -152,7 +152,13 @@ def test_a_later_sweep_scales_what_was_changed(measured):
         case: [p._replace(time=0.8 * p.time) for p in points if p.variant.config == "64"]
         for case, points in measured.cases.items()
     }
-    fit_choice.correct(costs, types.SimpleNamespace(cases=newer, limits=H100))
+    chosen = {False: list(newer)[1:], True: list(newer)[:1]}
+    slow = newer[chosen[True][0]]
+    slow[:] = [point._replace(time=1e6) for point in slow]  # held out: no fit may see it
+    newer = types.SimpleNamespace(cases=newer, limits=H100, chosen=chosen.get)
+    fit_choice.correct(costs, newer)
+    first, second = fit_choice.later_losses(newer, costs, "now")
+    assert (first["mean"], second["cases"]) == (1.0, 1)
     factors = costs.factors["csb_wgmma"]
     assert factors["64"] == pytest.approx(0.8, rel=0.03)
     assert "128" not in factors

@@ -55,6 +55,22 @@ def test_means_are_over_cases_and_aims_are_told_apart():
     assert found == {"A·B, fp32 vs cuSPARSE, best": "1.50 / 1.8"}
 
 
+def test_what_is_missed_is_said_by_the_mean_and_by_single_cases():
+    records = [
+        record("cusparse_csr_alg3", 1.5),
+        record("csb_cuda", 1.0),
+        record("csb_rows", 0.8),  # the choice lost 1.25
+        *(record(name, 1.0, matrix=f"even {i}") for i in range(5) for name in ("csb_cuda", "csb_rows")),
+    ]
+    said = gpu_tables.missed(gpu_tables.cases_of({"records": records}), lambda key: True)
+    assert said == (
+        "Not reached: A·B, fp32 vs cuSPARSE, best at 90%.\n"
+        "Reached in the mean but not in every case: time of A·B as chosen vs the fastest CSB kernel at 90%."
+    )
+    few = [record("cusparse_csr_alg3", 5.0), record("csb_cuda", 1.0)]
+    assert gpu_tables.missed(gpu_tables.cases_of({"records": few}), lambda key: True) == ""
+
+
 def test_the_transposed_product_is_compared_with_a_stored_transpose():
     stored = {"op": "A@B", "stored": "transpose"}
     found = ratios(
