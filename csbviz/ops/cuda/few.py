@@ -181,14 +181,14 @@ def _register(name: str, title: str, precision: str, summary: str) -> None:
 
 _register(
     "csb_few",
-    "CSB (Hopper tensor cores, few columns)",
+    "CSB (Hopper, few columns)",
     "fp32",
     "A CTA holds the few blocks that it multiplies at once, so that a product of few columns is one short "
     "chain; float32 operands are split into pairs of float16 and need three products.",
 )
 _register(
     "csb_few_tf32",
-    "CSB (Hopper tensor cores, few columns, TF32 class)",
+    "CSB (Hopper, few columns, TF32)",
     "tf32",
     "As csb_few with one product, after scaling to float16, which has TF32's 11 bits.",
 )
