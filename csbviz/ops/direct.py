@@ -64,6 +64,7 @@ def _fits(out, direct: _Direct, B) -> bool:
         and out.dtype is direct.dtype
         and out.device == direct.device
         and out.is_contiguous()
+        and not (out.data_ptr() < B.data_ptr() + B.nbytes and B.data_ptr() < out.data_ptr() + out.nbytes)
     )
 
 

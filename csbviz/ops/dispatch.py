@@ -11,7 +11,7 @@ import numpy as np
 from csbviz.errors import OptionError, UnavailableError
 from csbviz.ops.direct import direct_product, keep_direct
 from csbviz.ops.operands import Operand, as_operand, current_stream_of, give_back, output_buffer
-from csbviz.ops.registry import Kernel, Prepared, availability, get_kernel, kernels, require
+from csbviz.ops.registry import SPMV_OPS, Kernel, Prepared, availability, get_kernel, kernels, require
 from csbviz.ops.threads import check_threads, use_threads
 from csbviz.ops.tuned import recall
 
@@ -49,10 +49,15 @@ def prepare_kernel(
     Raises
     ------
     OptionError
-        If the kernel does not offer the operation, the dtype or a parameter.
+        If the kernel does not offer the operation, the dtype or a parameter, or if `n` does not fit the
+        operation.
     UnavailableError
         If the kernel cannot run on this machine.
     """
+    if n < 0:
+        raise OptionError(f"n is {n}; B has 0 columns or more.")
+    if op in SPMV_OPS and n != 1:
+        raise OptionError(f"n is {n}; {op} multiplies one vector, so n must be 1.")
     plans: OrderedDict = A.cache.setdefault("plans", OrderedDict())
     key = (kernel.name, op, n, threads, balance, tuple(sorted(params.items())), _gpu(kernel))
     if key in plans:

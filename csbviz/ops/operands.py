@@ -159,7 +159,7 @@ def output_buffer(operand: Operand, rows: int, out=None):
     Raises
     ------
     OptionError
-        If `out` has another kind, shape, dtype or layout than the result.
+        If `out` has another kind, shape, dtype, layout or device than the result, or shares memory with B.
     """
     columns = operand.array.shape[1]
     if out is None:
@@ -181,7 +181,22 @@ def output_buffer(operand: Operand, rows: int, out=None):
     if operand.kind == "torch" and out.device.type != operand.device:
         raise OptionError(f"out lives on {out.device.type}; B lives on {operand.device}.")
     view = out[:, None] if operand.vector else out
-    return _array_of(view, operand.device) if operand.kind == "torch" else view
+    array = _array_of(view, operand.device) if operand.kind == "torch" else view
+    if operand.device == "cuda" and array.device != operand.array.device:
+        raise OptionError(f"out lives on GPU {array.device.id}; B lives on GPU {operand.array.device.id}.")
+    if _overlap(array, operand.array):
+        raise OptionError("out shares memory with B, which the product still reads; give another array.")
+    return array
+
+
+def _overlap(a, b) -> bool:
+    """Whether two contiguous arrays of one device have bytes in common."""
+    first, second = _address(a), _address(b)
+    return bool(a.nbytes and b.nbytes) and first < second + b.nbytes and second < first + a.nbytes
+
+
+def _address(array) -> int:
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
 def give_back(result, operand: Operand):

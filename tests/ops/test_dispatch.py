@@ -12,7 +12,7 @@ from csbviz.errors import MatrixError, OptionError, UnavailableError
 from csbviz.formats import CSBMatrix
 from csbviz.ops.dispatch import prepare_kernel
 from csbviz.ops.operands import as_operand, give_back
-from csbviz.ops.registry import get_kernel
+from csbviz.ops.registry import SPMV_OPS, get_kernel
 
 ROWS, COLS, N = 70, 50, 9
 
@@ -120,6 +120,27 @@ def test_empty_matrices(rows, cols):
 
 def test_no_columns(A):
     assert (A @ np.ones((COLS, 0), A.dtype)).shape == (ROWS, 0)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.from_numpy])
+def test_out_may_not_lie_in_b(A, convert):
+    memory = np.ones(COLS * N + ROWS * N, A.dtype)
+    B, beside = memory[: COLS * N].reshape(COLS, N), memory[COLS * N :].reshape(ROWS, N)
+    inside = memory[: ROWS * N].reshape(ROWS, N)
+    with pytest.raises(OptionError, match="out shares memory with B"):
+        csbviz.spmm(A, convert(B), out=convert(inside))
+    assert (memory == 1).all()
+    csbviz.spmm(A, convert(B), out=convert(beside))
+    np.testing.assert_allclose(beside, A @ B, **tolerance(A.dtype))
+
+
+def test_columns_must_fit_the_operation(A):
+    kernel = get_kernel("csb_cpu")
+    with pytest.raises(OptionError, match="n is -1; B has 0 columns or more"):
+        prepare_kernel(A, kernel, "A@B", -1, threads=1)
+    for op in SPMV_OPS:
+        with pytest.raises(OptionError, match=f"n is 2; {op} multiplies one vector"):
+            prepare_kernel(A, get_kernel("csb_spmv"), op, 2, threads=1)
 
 
 def test_bad_operands_get_one_sentence(A):
