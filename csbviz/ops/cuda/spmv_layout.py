@@ -41,7 +41,7 @@ class _Costs(NamedTuple):
     add: float = 0.006  # a product added up by a lane
     cluster: float = 0.6  # sums that CTAs of a cluster send each other
     large_cluster: float = 0.45  # the same among sixteen, beyond that
-    many_slots: float = 0.3  # six slots: fewer warps take turns
+    many_slots: float = 0.3  # six slots of a CTA that shares its rows with none: fewer warps take turns
     second_launch: float = 2.0  # sums that a second kernel adds
     plan: float = 0.02  # a byte of the plan an entry: where layouts are alike, the small plan is better
 
@@ -169,6 +169,6 @@ def _predict_us(layout: SpmvLayout, rounds: int, counts, multiprocessors: int, c
         extra += c.second_launch
     elif layout.shares > 1:
         extra += c.cluster + c.large_cluster * (layout.shares > 8)
-    if layout.slots > 4:
+    if layout.slots > 4 and layout.shares == 1:
         extra += c.many_slots
     return each * work + c.round * (rounds - 1) + adding + extra
