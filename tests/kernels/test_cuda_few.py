@@ -67,11 +67,11 @@ def test_the_cases_of_all_cuda_kernels(case, op):
 @pytest.mark.parametrize("order", ["row", "col", "morton"])
 @pytest.mark.parametrize("size", [(64, 64), (130, 67), (700, 513), (96, 1200), (1, 1), (64, 1), (1, 300)])
 def test_ragged_shapes_and_orders(size, order, op):
-    for density in (0.02, 0.3, 1.0):
+    for i, density in enumerate((0.02, 0.3, 1.0)):
         A = random_matrix(*size, density, order)
-        for n in (1, 63, 64, 65, 200):
+        for n in (1, 63, 65):
             check(A, op, n)
-        for shape in fitting(A, op):
+        for shape in fitting(A, op)[i::3]:
             check(A, op, 100, **shape._asdict())
 
 
