@@ -21,7 +21,7 @@ from csbviz.ops.cuda.few_plan import (
 from csbviz.ops.cuda.launch import B, C, LaunchPlan, run_with
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.storage import block_strides, device_arrays
-from csbviz.ops.cuda.wgmma_plan import is_live, range_reason, scale_exponent
+from csbviz.ops.cuda.wgmma_plan import blocks_reason, is_live, range_reason, scale_exponent
 from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
 
 if TYPE_CHECKING:
@@ -50,11 +50,9 @@ def accepts(A: CSBMatrix, op: str, n: int, *, precision: str = "fp32") -> str | 
     precision : str
         A key of `KINDS`.
     """
-    if A.block_shape != (EDGE, EDGE):
-        rows, columns = A.block_shape
-        return f"The blocks are {rows} x {columns}; this kernel reads {EDGE} x {EDGE} blocks."
-    if A.blk_ptr.dtype != np.int32:
-        return f"The matrix has {A.nnz} entries; this kernel counts them in 32 bits."
+    unreadable = blocks_reason(A)
+    if unreadable is not None:
+        return unreadable
     if max(*A.shape, n) > EDGE * _MOST_TILES:
         return (
             f"The product of {A.shape[0]} x {A.shape[1]} with {n} columns is too large for one launch: "

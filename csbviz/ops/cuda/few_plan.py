@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from csbviz.errors import OptionError
 from csbviz.ops.cuda.module import Function
+from csbviz.ops.cuda.settings import given
 from csbviz.ops.cuda.wgmma_plan import EDGE, halves
 
 __all__ = [
@@ -160,10 +161,7 @@ def choose_shape(
     OptionError
         If a parameter has a value that the kernel does not offer, or two do not go together.
     """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    wanted = given(wanted, TUNABLES)
     matching = [
         shape
         for shape in map(Shape._make, product(*TUNABLES.values()))

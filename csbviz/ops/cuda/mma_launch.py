@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from csbviz.errors import OptionError
 from csbviz.ops.cuda.module import DeviceLimits, Function
+from csbviz.ops.cuda.settings import given
 
 __all__ = [
     "CLASSES",
@@ -135,9 +136,7 @@ def choose_launch(rows: int, steps: float, n: int, precision: str, device: Devic
     OptionError
         If a parameter has a value that the kernel does not offer.
     """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = given(wanted, TUNABLES)
     tiles = TILES if wanted.get("tile") is None else [wanted["tile"]]
     stages = TUNABLES["stages"] if wanted.get("stages") is None else [wanted["stages"]]
     splits = TUNABLES["splits"] if wanted.get("splits") is None else [wanted["splits"]]

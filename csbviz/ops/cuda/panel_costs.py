@@ -20,6 +20,7 @@ from csbviz.ops.cuda.panel_launch import (
     worth_trying,
 )
 from csbviz.ops.cuda.panel_plan import TOGETHER
+from csbviz.ops.cuda.settings import given
 
 __all__ = ["choose_launch", "predict_us"]
 
@@ -34,9 +35,7 @@ def choose_launch(structure: Structure, n: int, device: DeviceLimits, **wanted) 
     OptionError
         If a parameter has a value that the kernels do not offer, or nothing fits.
     """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = given(wanted, TUNABLES)
     found = worth_trying(structure, n, device, **wanted)
     if found:
         return min(found, key=functools.partial(predict_us, structure, n=n, device=device))
@@ -45,12 +44,12 @@ def choose_launch(structure: Structure, n: int, device: DeviceLimits, **wanted) 
 
 def _why_not(structure: Structure, device: DeviceLimits, wanted: dict) -> str:
     """What stands against the setting that the caller wants, with the least demanding values of the rest."""
-    form, given = wanted.get("form") or "panel", {k: v for k, v in wanted.items() if v is not None}
-    tile_m = given.get("tile_m", max(64, TOGETHER * given.get("warps", 16)))
+    form = wanted.get("form", "panel")
+    tile_m = wanted.get("tile_m", max(64, TOGETHER * wanted.get("warps", 16)))
     rest = {"tile_m": tile_m, "tile_n": 128 // structure.item, "warps": min(32, tile_m // TOGETHER)}
     rest |= {"chunk_k": min(512, max(64, structure.block[1])), "column_tiles": 1, "buffers": 1, "split": 1}
     rest["length"] = 8
-    setting = {name: given.get(name, rest.get(name, False)) for name in TAKES[form]}
+    setting = {name: wanted.get(name, rest.get(name, False)) for name in TAKES[form]}
     reason = refusal(structure, Launch(form, **setting), device)
     return reason or "No launch with these parameters fits this matrix and GPU."
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from csbviz.errors import OptionError
 from csbviz.ops.cuda.module import Function
+from csbviz.ops.cuda.settings import given
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -136,9 +136,7 @@ def choose_launch(
     OptionError
         If a parameter has a value that the kernel does not offer.
     """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = given(wanted, TUNABLES)
     unit_rows = A.block_shape[1 if transpose else 0]
     lengths = _row_lengths(A, transpose)
     # Cutting a unit costs partial sums: cut only where it pays.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from csbviz.errors import OptionError
+from csbviz.ops.cuda.settings import given
 from csbviz.ops.cuda.spmv_plan import SpmvLayout, rows_in_order
 
 if TYPE_CHECKING:
@@ -87,10 +88,7 @@ def choose_layout(
     Where the entries of a block come by row of the product, CTAs take a few rows each; elsewhere a CTA takes
     all rows of a unit, alone or with others that take other blocks of it.
     """
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    for name, value in wanted.items():
-        if value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
+    wanted = given(wanted, TUNABLES)
     view = A.T if transpose else A
     unit_rows = view.block_shape[0]
     if not rows_in_order(A, transpose) and wanted.get("rows", unit_rows) != unit_rows:

@@ -17,6 +17,7 @@ from csbviz.ops.cuda.wgmma_plan import (
     TUNABLES,
     Shape,
     block_threads,
+    blocks_reason,
     candidates,
     choose_shape,
     halves,
@@ -56,11 +57,9 @@ def accepts(A: CSBMatrix, op: str, n: int, *, precision: str | None = None) -> s
     precision : str, optional
         A key of `KINDS`; by default the class of the dtype.
     """
-    if A.block_shape != (EDGE, EDGE):
-        rows, columns = A.block_shape
-        return f"The blocks are {rows} x {columns}; this kernel reads {EDGE} x {EDGE} blocks."
-    if A.blk_ptr.dtype != np.int32:
-        return f"The matrix has {A.nnz} entries; this kernel counts them in 32 bits."
+    unreadable = blocks_reason(A)
+    if unreadable is not None:
+        return unreadable
     tiles = -(-max(A.shape) // EDGE) * -(-n // EDGE)
     if tiles >= 2**24 or n >= 2**31 - 128:
         return (

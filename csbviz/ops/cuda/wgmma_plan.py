@@ -14,6 +14,7 @@ import numpy as np
 from csbviz.errors import OptionError
 from csbviz.formats.dtypes import as_numpy
 from csbviz.ops.cuda.module import Function
+from csbviz.ops.cuda.settings import given
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -24,6 +25,7 @@ __all__ = [
     "SOURCE",
     "TUNABLES",
     "Shape",
+    "blocks_reason",
     "candidates",
     "choose_shape",
     "instantiations",
@@ -195,10 +197,7 @@ def choose_shape(
     OptionError
         If a parameter has a value that the kernel does not offer, or two do not go together.
     """
-    for name, value in wanted.items():
-        if value is not None and value not in TUNABLES[name]:
-            raise OptionError(f"{name} is {value}; it must be one of {', '.join(map(str, TUNABLES[name]))}.")
-    wanted = {name: value for name, value in wanted.items() if value is not None}
+    wanted = given(wanted, TUNABLES)
     fault = Shape(**({"tile_m": EDGE, "tile_n": EDGE} | wanted)).fault
     if fault:
         raise OptionError(fault)
@@ -289,6 +288,16 @@ def _value_range(A: CSBMatrix) -> tuple[float, float, bool]:
     if key not in A.cache:
         A.cache[key] = _magnitudes(A.stored.values)
     return A.cache[key]
+
+
+def blocks_reason(A: CSBMatrix) -> str | None:
+    """Why kernels that decompress blocks into tiles cannot read a matrix, in one sentence, or None."""
+    if A.block_shape != (EDGE, EDGE):
+        rows, columns = A.block_shape
+        return f"The blocks are {rows} x {columns}; this kernel reads {EDGE} x {EDGE} blocks."
+    if A.blk_ptr.dtype != np.int32:
+        return f"The matrix has {A.nnz} entries; this kernel counts them in 32 bits."
+    return None
 
 
 def range_reason(A: CSBMatrix, kind: int) -> str | None:
