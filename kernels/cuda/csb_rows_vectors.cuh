@@ -33,3 +33,16 @@ __device__ __forceinline__ void multiply_add(Vector<T>& sum, T value, const Vect
 #pragma unroll
     for (int i = 0; i < Vector<T>::SIZE; i++) sum.at[i] += value * x.at[i];
 }
+
+// A lane's sums, from its first column of n on: side by side, or STEP columns apart where rows of C do not begin on
+// 16-byte boundaries.
+template <bool ALIGNED, int STEP, typename T>
+__device__ __forceinline__ void store_vector(T* out, const Vector<T>& sum, int column, int n) {
+    if constexpr (ALIGNED) {
+        if (column < n) *reinterpret_cast<Vector<T>*>(out) = sum;
+    } else {
+#pragma unroll
+        for (int c = 0; c < Vector<T>::SIZE; c++)
+            if (column + c * STEP < n) out[c * STEP] = sum.at[c];
+    }
+}

@@ -126,11 +126,5 @@ csb_rows_pieces(const T* __restrict__ values, const Pointer* __restrict__ blk_pt
     }
     const unsigned row = (unsigned(unit) << out_bits) + (word >> (COUNT_BITS + PIECES_BITS) & ((1u << out_bits) - 1));
     T* const out = C + size_t(row) * n + column;
-    if constexpr (ALIGNED) {
-        if (column < n) *reinterpret_cast<Vector<T>*>(out) = sum;
-    } else {
-#pragma unroll
-        for (int c = 0; c < SIZE; c++)
-            if (column + c * STEP < n) out[c * STEP] = sum.at[c];
-    }
+    store_vector<ALIGNED, STEP>(out, sum, column, n);
 }

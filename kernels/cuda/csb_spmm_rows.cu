@@ -399,12 +399,6 @@ csb_rows_direct(const T* values, const Index* __restrict__ in_ind, const Pointer
     }
     if (job < out_rows && part == 0 && lane < GROUP) {
         T* const out = C + size_t(row) * n + column;
-        if constexpr (ALIGNED) {
-            if (column < n) *reinterpret_cast<Vector<T>*>(out) = sum;
-        } else {
-#pragma unroll
-            for (int c = 0; c < SIZE; c++)
-                if (column + c * STEP < n) out[c * STEP] = sum.at[c];
-        }
+        store_vector<ALIGNED, STEP>(out, sum, column, n);
     }
 }
