@@ -1,6 +1,8 @@
 // Hopper's instructions, one function each: barriers in shared memory, bulk copies, clusters, wgmma. sm_90a only.
 // Addresses of shared memory are 32-bit numbers, as the instructions take them.
 
+#include "csb_wgmma_registers.cuh"
+
 using u32 = unsigned int;
 using u64 = unsigned long long;
 
@@ -186,14 +188,6 @@ __device__ __forceinline__ u64 tile_descriptor(u32 address, int group_bytes) {
     return u64((address & 0x3FFFF) >> 4) | u64(group_bytes >> 4) << 16 | u64(1024 >> 4) << 32 | 1ull << 62;
 }
 
-#define D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define D32(i) D4(i), D4(i + 4), D4(i + 8), D4(i + 12), D4(i + 16), D4(i + 20), D4(i + 24), D4(i + 28)
-#define NAMES32                                                                                                      \
-    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, " \
-    "%24, %25, %26, %27, %28, %29, %30, %31"
-#define NAMES64                                                                                                      \
-    NAMES32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, " \
-    "%52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
 #define WGMMA(N, TYPE, NAMES, A0, A1, A2, A3, B, ACC, ...)                                                            \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACC ", 0;\n"                                                   \
                  "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" NAMES "}, {%" #A0 ", %" #A1     \
