@@ -17,6 +17,7 @@ from csbviz.formats.dtypes import as_numpy, bits_of, cast_values, values_from_bi
 from csbviz.ops.cuda import wgmma
 from csbviz.ops.cuda.wgmma_plan import Shape, candidates
 from tests.kernels.cuda_cases import CASES, product
+from tests.kernels.cuda_launches import check_chain, check_streams_and_graphs
 
 OPS = ("A@B", "A.T@B")
 SQUARE = [case for case in CASES if case.block_shape == (64, 64)]
@@ -279,56 +280,15 @@ def test_unaligned_operands(n):
 
 @pytest.mark.parametrize("prepass", [0, 1])
 def test_streams_and_graphs(prepass):
-    """One plan on two streams at once, and in a graph that is replayed after B has changed."""
-    import cupy
-
-    A = random_matrix(1500, 700, 0.2)
-    n = 320
-    prepared = wgmma.prepare(A, "A@B", n, prepass=prepass)
-    rng = np.random.default_rng(0)
-    B = [rng.standard_normal((700, n)).astype(np.float32) for _ in range(2)]
-    on_device = [cupy.asarray(b) for b in B]
-    outs = [cupy.full((1500, n), cupy.nan, cupy.float32) for _ in B]
-    streams = [cupy.cuda.Stream(non_blocking=True) for _ in B]
-    cupy.cuda.Device().synchronize()
-    for _ in range(20):
-        for b, out, stream in zip(on_device, outs, streams, strict=True):
-            with stream:
-                prepared.run(b, out)
-    cupy.cuda.Device().synchronize()
-    for b, out in zip(B, outs, strict=True):
-        assert relative_error(out.get(), product(A, "A@B", b)) <= ERROR_BOUNDS["fp32"]
-
-    with streams[0]:
-        streams[0].begin_capture()
-        prepared.run(on_device[0], outs[0])
-        prepared.run(on_device[1], outs[1])
-        graph = streams[0].end_capture()
-    on_device[0][...] = on_device[1]
-    outs[0].fill(cupy.nan)
-    cupy.cuda.Device().synchronize()
-    graph.launch(streams[1])
-    streams[1].synchronize()
-    assert np.array_equal(outs[0].get(), outs[1].get())
+    A, n = random_matrix(1500, 700, 0.2), 320
+    check_streams_and_graphs(A, wgmma.prepare(A, "A@B", n, prepass=prepass), n)
 
 
 def test_a_chain_of_products_waits_for_each_other():
-    """Launches overlap: a product must still see what the one before it wrote."""
-    import cupy
-
-    A = random_matrix(640, 640, 0.05)
+    A, n = random_matrix(640, 640, 0.05), 128
     A.values[...] *= np.float32(0.2)
-    B = np.random.default_rng(0).standard_normal((640, 128)).astype(np.float32)
-    for shape in (Shape(64, 64, prepass=0), Shape(64, 64, split=4, prepass=0), Shape(128, 128)):
-        prepared = wgmma.prepare(A, "A@B", 128, **shape._asdict())
-        x, y = cupy.asarray(B), cupy.empty_like(cupy.asarray(B))
-        for _ in range(5):
-            prepared.run(x, y)
-            prepared.run(y, x)
-        expected = B.astype(np.float64)
-        for _ in range(10):
-            expected = product(A, "A@B", expected)
-        assert relative_error(x.get(), expected) <= 1e-5
+    shapes = (Shape(64, 64, prepass=0), Shape(64, 64, split=4, prepass=0), Shape(128, 128))
+    check_chain(A, [wgmma.prepare(A, "A@B", n, **shape._asdict()) for shape in shapes], n)
 
 
 def test_a_value_that_no_shape_has():
