@@ -1,4 +1,4 @@
-"""What every CUDA product must stand: several streams, a captured graph, and products that follow one another."""
+"""What CUDA products must stand: several streams, a captured graph, and products that follow one another."""
 
 from __future__ import annotations
 
