@@ -33,6 +33,29 @@ struct Units {
     unsigned short of_group[MOST_GROUPS];
 };
 
+// Loads of the plan and of block pointers that stay where they are: the compiler would move one to where its value is
+// used, behind the wait for another.
+__device__ __forceinline__ unsigned load_early(const unsigned short* at) {
+    unsigned short x;
+    asm volatile("ld.global.nc.u16 %0, [%1];" : "=h"(x) : "l"(at));
+    return x;
+}
+__device__ __forceinline__ unsigned load_early(const unsigned* at) {
+    unsigned x;
+    asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(x) : "l"(at));
+    return x;
+}
+__device__ __forceinline__ int load_early(const int* at) {
+    int x;
+    asm volatile("ld.global.nc.s32 %0, [%1];" : "=r"(x) : "l"(at));
+    return x;
+}
+__device__ __forceinline__ long long load_early(const long long* at) {
+    long long x;
+    asm volatile("ld.global.nc.s64 %0, [%1];" : "=l"(x) : "l"(at));
+    return x;
+}
+
 // Loads under a condition that are all on their way before the first is waited for; 0 where the condition fails.
 template <typename T>
 __device__ __forceinline__ Vector<T> load_vector_if(bool wanted, const T* at) {
@@ -66,12 +89,12 @@ csb_rows_pieces(const T* __restrict__ values, const Pointer* __restrict__ blk_pt
     const int group = blockIdx.x % groups, column = blockIdx.x / groups * TILE + lane % GROUP * (ALIGNED ? SIZE : 1);
     const int entry = lane % ENTRIES;  // that this lane finds, and with it its piece; with lane / GROUP it multiplies
     const size_t first_slot = size_t(group) * slots + warp * PARALLEL;
-    const unsigned found = __ldg(pieces + first_slot + entry / LENGTH);
-    const unsigned code = __ldg(codes + first_slot * LENGTH + entry);
+    const unsigned found = load_early(pieces + first_slot + entry / LENGTH);
+    const unsigned code = load_early(codes + first_slot * LENGTH + entry);
     const int unit = units.of_group[group];
     const Pointer* const unit_ptr = blk_ptr + size_t(unit) * unit_stride;
     // Lane b keeps where block b begins, so that only units of more than 32 blocks look it up.
-    const Pointer my_begin = __ldg(unit_ptr + size_t(min(lane, blocks - 1)) * block_stride);
+    const Pointer my_begin = load_early(unit_ptr + size_t(min(lane, blocks - 1)) * block_stride);
     const T* const my_B = B + (column < n ? column : 0);
 
     unsigned in_row = code >> place_bits;
@@ -82,8 +105,9 @@ csb_rows_pieces(const T* __restrict__ values, const Pointer* __restrict__ blk_pt
     }
     in_row += found >> (COUNT_BITS + PIECES_BITS) >> out_bits;
     const unsigned block = in_row >> in_bits;
-    const Pointer begin = blocks <= 32 ? __shfl_sync(0xffffffffu, my_begin, block)
-                                       : __ldg(unit_ptr + size_t(block) * block_stride);
+    // The shuffle stays outside the condition, so that the load it waits for is asked for above.
+    Pointer begin = __shfl_sync(0xffffffffu, my_begin, block % 32);
+    if (blocks > 32) begin = __ldg(unit_ptr + size_t(block) * block_stride);
     // A piece without entries has nothing to read; the matrix has a first value.
     const bool some = found & ((1u << COUNT_BITS) - 1);
     const Pointer e = some ? begin + Pointer(code & ((1u << place_bits) - 1)) : Pointer(0);
@@ -111,9 +135,16 @@ csb_rows_pieces(const T* __restrict__ values, const Pointer* __restrict__ blk_pt
     __syncwarp();
     Vector<T> sum = {};
     // What is past the end is left out: multiplying it by zero instead would make NaN of Inf.
+    T v[LENGTH];
+#pragma unroll
+    for (int i = 0; i < LENGTH; i++) v[i] = in_values[piece * LENGTH + i];
 #pragma unroll
     for (int i = 0; i < LENGTH; i++)
-        if (i < count) multiply_add(sum, in_values[piece * LENGTH + i], x[i]);
+#pragma unroll
+        for (int c = 0; c < SIZE; c++) {
+            const T more = sum.at[c] + v[i] * x[i].at[c];
+            sum.at[c] = i < count ? more : sum.at[c];
+        }
 
     const int slot = warp * PARALLEL + piece, of_row = word >> COUNT_BITS & ((1u << PIECES_BITS) - 1);
     if (of_row == 0) sums[slot][lane % GROUP] = sum;
