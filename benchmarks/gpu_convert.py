@@ -9,24 +9,58 @@ import numpy as np
 
 from csbviz.formats import CSBMatrix
 
-__all__ = ["time_conversions"]
+__all__ = ["in_turn", "time_conversions"]
 
-_SAMPLES = 25
+_ROUNDS, _EXTRA_ROUNDS, _SAMPLES = 3, 6, 9
+"""Rounds of each conversion in turn, most further ones of those with unsteady times, samples of a round."""
+
+_UNSTEADY = 0.2
+"""Quartiles further apart than this share of the median: the host did something else meanwhile."""
+
+_PAUSE_SECONDS = 0.05
+"""Before a further round, so that what disturbed the last one may pass."""
 
 
-def _microseconds(call: Callable[[], object]) -> tuple[float, float, float]:
-    """Quartiles of the time from the call until the device is done, which is what a caller waits."""
+def _sample(call: Callable[[], object]) -> float:
+    """Microseconds from the call until the device is done, which is what a caller waits."""
     import cupy
 
-    samples = []
-    for _ in range(_SAMPLES + 3):
-        cupy.cuda.Device().synchronize()
-        start = time.perf_counter()
-        call()
-        cupy.cuda.Device().synchronize()
-        samples.append((time.perf_counter() - start) * 1e6)
-    p25, median, p75 = np.percentile(samples[3:], (25, 50, 75))
+    cupy.cuda.Device().synchronize()
+    start = time.perf_counter()
+    call()
+    cupy.cuda.Device().synchronize()
+    return (time.perf_counter() - start) * 1e6
+
+
+def _quartiles(samples: list[float]) -> tuple[float, float, float]:
+    p25, median, p75 = np.percentile(samples, (25, 50, 75))
     return round(p25, 3), round(median, 3), round(p75, 3)
+
+
+def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float, float]]:
+    """Quartiles of the time of each call in microseconds, of all samples of all rounds.
+
+    Parameters
+    ----------
+    calls : dict
+        Name → what to time. A host that others disturb for a while meets all of them, since they take turns;
+        those whose times are unsteady get further rounds.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(3):  # memory that the pool keeps from then on
+            call()
+    for number in range(_ROUNDS + _EXTRA_ROUNDS):
+        names = list(calls)
+        if number >= _ROUNDS:
+            found = {name: _quartiles(samples[name]) for name in names}
+            names = [name for name, (p25, p50, p75) in found.items() if p75 - p25 > _UNSTEADY * p50]
+            if not names:
+                break
+            time.sleep(_PAUSE_SECONDS)
+        for name in names:
+            samples[name] += [_sample(calls[name]) for _ in range(_SAMPLES)]
+    return {name: _quartiles(found) for name, found in samples.items()}
 
 
 def time_conversions(csr, A: CSBMatrix) -> Iterator[dict]:
@@ -39,6 +73,25 @@ def time_conversions(csr, A: CSBMatrix) -> Iterator[dict]:
     A : CSBMatrix
         The same matrix as the host converted it; the GPU must give the same arrays.
     """
+    calls, wrong = _verified(csr, A)
+    record = {"op": "convert", "n": 0, "dtype": A.dtype, "mode": "convert"}
+    for name in wrong:
+        yield {"kernel": name} | record | {"status": "wrong"}
+    for name, (p25, median, p75) in in_turn(calls).items():
+        yield (
+            {"kernel": name}
+            | record
+            | {
+                "status": "ok",
+                "median_us": median,
+                "p25_us": p25,
+                "p75_us": p75,
+            }
+        )
+
+
+def _verified(csr, A: CSBMatrix) -> tuple[dict[str, Callable[[], object]], list[str]]:
+    """The conversions that give the right arrays, and the names of the others."""
     import cupy
 
     from csbviz.ops.cuda.convert import csr_to_csb, dense_to_csb
@@ -49,29 +102,26 @@ def time_conversions(csr, A: CSBMatrix) -> Iterator[dict]:
     ]
     dense = cupy.asarray(csr.toarray())
     block_shape = A.block_shape
-    ways = {
+    calls: dict[str, Callable[[], object]] = {
         "csb_from_csr": lambda: csr_to_csb(*arrays, csr.shape, block_shape, A.dtype),
         "csb_from_dense": lambda: dense_to_csb(dense, block_shape, A.dtype),
     }
-    for name, call in ways.items():
+    wrong = []
+    for name, call in list(calls.items()):
         found = call()
-        record = {"kernel": name, "op": "convert", "n": 0, "dtype": A.dtype, "mode": "convert"}
         if found is None or not _same(found[0], A):
-            yield record | {"status": "wrong"}
-            continue
-        p25, median, p75 = _microseconds(call)
-        yield record | {"status": "ok", "median_us": median, "p25_us": p25, "p75_us": p75}
+            wrong.append(name)
+            del calls[name]
     if csr.nnz:
         conversion = TransposeConversion(*arrays, csr.shape)
         conversion()
-        record = {"kernel": "cusparse_csr2csc", "op": "convert", "n": 0, "dtype": A.dtype, "mode": "convert"}
         expected = csr.tocsc()
         expected.sort_indices()
-        if not (conversion.result[2].get() == expected.data).all():
-            yield record | {"status": "wrong"}
-            return
-        p25, median, p75 = _microseconds(conversion)
-        yield record | {"status": "ok", "median_us": median, "p25_us": p25, "p75_us": p75}
+        if (conversion.result[2].get() == expected.data).all():
+            calls["cusparse_csr2csc"] = conversion
+        else:
+            wrong.append("cusparse_csr2csc")
+    return calls, wrong
 
 
 def _same(found, A: CSBMatrix) -> bool:
