@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.sanitize import ONE_LANE, every_lane_arrives, matrices
+from benchmarks.sanitize import ONE_LANE, every_lane_arrives
+from benchmarks.sanitize_cases import matrices
 from csbviz.ops.cuda import module
 
 ONE = """
