@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,18 +44,40 @@ SHAPE, N, SPARSITIES = (2048, 512), 512, (0.8, 0.95)
 """A feed-forward layer of a small transformer, as the Deep Learning Matrix Collection has them."""
 
 PRODUCTS = (
-    "csb_simple",
-    "csb_gather",
-    "csb_rows",
-    "csb_mma",
-    "csb_wgmma",
-    "cusparse_csr_alg3",
-    "cublas_fp32",
+    ("csb_simple", {}),
+    ("csb_gather", {}),
+    ("csb_rows", {"form": "panel"}),
+    ("csb_rows", {"form": "pieces"}),
+    ("csb_mma", {}),
+    ("csb_wgmma", {}),
+    ("cusparse_csr_alg3", {}),
+    ("cublas_fp32", {}),
 )
 """Kernels of A·B, simple to fast, and what they are compared with; those that are not there are left out."""
 
-TRANSPOSED = ("csb_rows", "csb_wgmma")
+FEW_COLUMNS, FEW = (
+    128,
+    (
+        ("csb_rows", {"form": "direct"}),
+        ("csb_rows", {"form": "pieces"}),
+        ("csb_wgmma", {}),
+        ("csb_few", {}),
+        ("cusparse_csr_alg3", {}),
+        ("cublas_fp32", {}),
+    ),
+)
+"""Columns of B where a product is over at once, and its kernels."""
+
+TRANSPOSED = (("csb_rows", {}), ("csb_wgmma", {}))
 VECTORS = (("csb_spmv", "A@x"), ("csb_spmv", "A.T@x"), ("cusparse_spmv_alg1", "A@x"))
+SAMPLED = (
+    {"version": 2},
+    {"version": 3},
+    {"version": "csb_sddmm_mma", "rows": 128, "columns": 64},
+    {"version": "csb_sddmm_wgmma", "rows": 128, "columns": 64},
+)
+"""Versions of the sampled product: two for CUDA cores, two with tiles on tensor cores."""
+
 _MARK = "csbviz_mark_"
 
 
@@ -69,25 +92,31 @@ class Case:
     sparsity : float
     n : int
         Columns of B.
+    params : dict
+        What is set of the launch; the rest is chosen.
     """
 
     name: str
     op: str
     sparsity: float
     n: int
+    params: dict = field(default_factory=dict)
 
 
 def all_cases(quick: bool = False) -> list[Case]:
     """Every call that is worth a row: products at each sparsity, the rest at the first."""
     found = []
     for sparsity in SPARSITIES[:1] if quick else SPARSITIES:
-        found += [Case(name, "A@B", sparsity, N) for name in PRODUCTS]
-        found += [Case(name, "A.T@B", sparsity, N) for name in TRANSPOSED]
+        found += [Case(name, "A@B", sparsity, N, params) for name, params in PRODUCTS]
+        found += [Case(name, "A.T@B", sparsity, N, params) for name, params in TRANSPOSED]
+        found += [Case(name, "A@B", sparsity, FEW_COLUMNS, params) for name, params in FEW]
+        found += [Case("sddmm", "SDDMM", sparsity, N, params) for params in SAMPLED]
     first = SPARSITIES[0]
     found += [Case(name, op, first, 1) for name, op in VECTORS]
-    return [*found, Case("convert", "CSR → CSB", first, 0), Case("sddmm", "SDDMM", first, N)]
+    return [*found, Case("convert", "CSR → CSB", first, 0)]
 
 
+@functools.cache
 def sample_matrix(sparsity: float):
     """The seeded matrix of a case, as SciPy's CSR: every position is kept with the same chance."""
     import scipy.sparse as sp
@@ -125,14 +154,16 @@ def _product(case: Case) -> tuple[Callable[[], object], int]:
     if case.op not in kernel.ops:
         raise UnavailableError(f"{case.name} does not compute {case.op}.")
     A = CSBMatrix.from_scipy(csr, block_shape=choose_block_shape(csr.shape, csr.nnz, device="cuda"))
-    prepared = prepare_kernel(A, kernel, case.op, case.n, threads=1)
+    prepared = prepare_kernel(A, kernel, case.op, case.n, threads=1, **case.params)
     reference = make_reference(csr, case.op, case.n, "float32")
     B, out = cupy.asarray(reference.B), cupy.full(reference.C.shape, cupy.nan, cupy.float32)
     result = prepared.run(B, out)
     error, bound = relative_error(result.get(), reference.C), ERROR_BOUNDS[kernel.precision["float32"]]
     if not error <= bound:
         raise UnavailableError(f"{case.name} is off by {error:.1e}; {bound:.0e} is its bound.")
-    return lambda: prepared.run(B, out), prepared.bytes + B.nbytes + out.nbytes
+    csr_bytes = csr.data.nbytes + csr.indices.nbytes + csr.indptr.nbytes
+    stored = {"csb": A.nbytes, "csr": csr_bytes, "dense": 4 * csr.shape[0] * csr.shape[1]}[kernel.format]
+    return lambda: prepared.run(B, out), stored + B.nbytes + out.nbytes
 
 
 def _conversion(case: Case) -> tuple[Callable[[], object], int]:
@@ -160,7 +191,8 @@ def _sampled(case: Case) -> tuple[Callable[[], object], int]:
     import cupy
 
     from csbviz.formats import CSBMatrix
-    from csbviz.ops.cuda.sddmm import sampled_product
+    from csbviz.ops.cuda.sddmm import SampledProduct
+    from csbviz.ops.cuda.sddmm_tiles import MMA, WGMMA
 
     csr = sample_matrix(case.sparsity)
     A = CSBMatrix.from_scipy(csr, block_shape=(64, 64))
@@ -168,7 +200,12 @@ def _sampled(case: Case) -> tuple[Callable[[], object], int]:
     U, V = (generator.standard_normal((side, case.n), dtype=np.float32) for side in csr.shape)
     on_device = cupy.asarray(U), cupy.asarray(V)
     out = cupy.full(A.nnz, cupy.nan, cupy.float32)
-    product = sampled_product(A, case.n, "float32")
+    version = case.params.get("version")
+    if isinstance(version, str):
+        sides = case.params["rows"], case.params["columns"]
+        shapes = [tile for tile in (*MMA, *WGMMA) if (tile.name, *tile[1:3]) == (version, *sides)]
+        version = shapes[0]
+    product = SampledProduct(A, case.n, "float32", version)
 
     def run():
         product(on_device[0].data.ptr, on_device[1].data.ptr, out.data.ptr)
@@ -194,6 +231,9 @@ def run_cases(cases: list[Case], facts: Path, seconds: float) -> None:
     from csbviz.bench.gpu_timing import device_info
 
     known, left_out = [], []
+    marks = cupy.RawModule(
+        code="".join(f'extern "C" __global__ void {_MARK}{i}() {{}}\n' for i in range(len(cases)))
+    )
     deadline = time.monotonic() + seconds
     for case in cases:
         if time.monotonic() > deadline:
@@ -201,9 +241,7 @@ def run_cases(cases: list[Case], facts: Path, seconds: float) -> None:
             continue
         try:
             run, compulsory = ready(case)
-            marker = cupy.RawKernel(
-                f'extern "C" __global__ void {_MARK}{len(known)}() {{}}', f"{_MARK}{len(known)}"
-            )
+            marker = marks.get_function(f"{_MARK}{len(known)}")
             marker((1,), (1,), ())
             run()
             cupy.cuda.Device().synchronize()

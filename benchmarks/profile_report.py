@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import defaultdict
 from pathlib import Path
 
 from benchmarks.gpu_tables import table
+from benchmarks.profile_kernels import SAMPLED
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA, DOCUMENT = ROOT / "docs" / "data" / "ncu.json", ROOT / "docs" / "kernels.md"
@@ -55,11 +57,31 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.0f} %"
 
 
+def _group(case: dict) -> str:
+    """What the cases of a table have in common."""
+    if case["op"] == "SDDMM":
+        return f"sampled product, N = {case['n']}"
+    return f"N = {case['n']}" if case["n"] > 1 else "one vector, and the conversion"
+
+
+def _order(entry: tuple) -> tuple:
+    """Products before sampled ones before the rest, most columns first."""
+    (sparsity, group), cases = entry
+    return sparsity, "N =" not in group, group.startswith("sampled"), -cases[0]["n"]
+
+
+def _variant(case: dict) -> str:
+    params = case.get("params") or {}
+    if "version" in params:
+        return f", version {SAMPLED.index(params) + 2}"
+    return f", {params['form']}" if "form" in params else ""
+
+
 def row(case: dict) -> list[str]:
     """A case as a row of `COLUMNS`."""
     found = combined(case["launches"])
     launches = len(case["launches"])
-    name = f"`{case['name']}`" + (f" ({launches} launches)" if launches > 1 else "")
+    name = f"`{case['name']}`{_variant(case)}" + (f" ({launches} launches)" if launches > 1 else "")
     return [
         name,
         OPS.get(case["op"], case["op"]),
@@ -81,9 +103,11 @@ def block(data: dict) -> str:
     """What stands between the markers."""
     parts = []
     rows, cols = data["shape"]
-    for sparsity in sorted({case["sparsity"] for case in data["cases"]}):
-        cases = [case for case in data["cases"] if case["sparsity"] == sparsity]
-        parts.append(f"{rows} × {cols}, {100 * sparsity:.0f} % sparse, N = 512 (products), seeded:")
+    groups: dict[tuple, list] = defaultdict(list)
+    for case in data["cases"]:
+        groups[case["sparsity"], _group(case)].append(case)
+    for (sparsity, group), cases in sorted(groups.items(), key=_order):
+        parts.append(f"{rows} × {cols}, {100 * sparsity:.0f} % sparse, {group}:")
         parts.append(table(list(COLUMNS), [row(case) for case in cases]))
     device = data["device"]
     parts.append(f"{device['name']}, driver {device.get('driver', '?')}, {data['when'][:10]}; float32.")
