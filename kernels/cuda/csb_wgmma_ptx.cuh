@@ -122,12 +122,32 @@ __device__ __forceinline__ u32 pick_bytes(u32 low, u32 high, u32 selector) {
     return picked;
 }
 
+// ---- global memory. Not as constants (.nc): those loads would be moved in front of fences, which wait for them. --
+__device__ __forceinline__ u32 load_global(const void* p) {
+    u32 x;
+    asm volatile("ld.global.b32 %0, [%1];" : "=r"(x) : "l"(p) : "memory");
+    return x;
+}
+__device__ __forceinline__ uint2 load_global2(const void* p) {
+    uint2 v;
+    asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(p) : "memory");
+    return v;
+}
+__device__ __forceinline__ float4 load_global4(const void* p) {
+    float4 v;
+    asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+    return v;
+}
+
 // ---- shared memory -------------------------------------------------------------------------------------------
 __device__ __forceinline__ void store_zero16(u32 address) {
     asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
 }
 __device__ __forceinline__ void store32(u32 address, u32 value) {
     asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+__device__ __forceinline__ void store8(u32 address, u32 value) {
+    asm volatile("st.shared.b8 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 // Predicated rather than branched around.
 __device__ __forceinline__ void store32_if(bool wanted, u32 address, u32 value) {
@@ -208,4 +228,28 @@ __device__ __forceinline__ void wgmma(float (&d)[64], const u32 (&a)[4], u64 des
         WGMMA(128, "bf16", NAMES64, 64, 65, 66, 67, 68, 69, D32(0), D32(32));
     else
         WGMMA(128, "f16", NAMES64, 64, 65, 66, 67, 68, 69, D32(0), D32(32));
+}
+
+// The same with A in shared memory, in rows of 128 bytes and with the swizzle like B: a row is one of "out", 64 of "in"
+// wide, or, SIDEWAYS, one of "in", 64 of "out" wide.
+#define WGMMA_SHARED(N, TYPE, NAMES, A, B, ACC, SIDE, ...)                                                             \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #ACC ", 0;\n"                                                   \
+                 "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" NAMES "}, %" #A ", %" #B         \
+                 ", p, 1, 1, %" #SIDE ", 1;\n}"                                                                       \
+                 : __VA_ARGS__                                                                                        \
+                 : "l"(a), "l"(b), "r"(accumulate), "n"(int(SIDEWAYS)))
+
+template <bool BFLOAT, bool SIDEWAYS>
+__device__ __forceinline__ void wgmma_shared(float (&d)[32], u64 a, u64 b, int accumulate) {
+    if constexpr (BFLOAT)
+        WGMMA_SHARED(64, "bf16", NAMES32, 32, 33, 34, 35, D32(0));
+    else
+        WGMMA_SHARED(64, "f16", NAMES32, 32, 33, 34, 35, D32(0));
+}
+template <bool BFLOAT, bool SIDEWAYS>
+__device__ __forceinline__ void wgmma_shared(float (&d)[64], u64 a, u64 b, int accumulate) {
+    if constexpr (BFLOAT)
+        WGMMA_SHARED(128, "bf16", NAMES64, 64, 65, 66, 67, D32(0), D32(32));
+    else
+        WGMMA_SHARED(128, "f16", NAMES64, 64, 65, 66, 67, D32(0), D32(32));
 }

@@ -4,8 +4,6 @@
 constexpr int EDGE = 64;                                // of a block of A and of a tile of B
 constexpr int B_PIECE = 64 * 64 * 2;                    // bytes of one half of a tile of B
 [[maybe_unused]] constexpr int MAX_STAGES = 8;          // of either ring
-// Threads that prepare tiles, in groups of 128: as many as there are registers for.
-__host__ __device__ constexpr int producer_groups(int rows, bool fused) { return rows == 2 ? 2 : fused ? 3 : 4; }
 
 using u8 = unsigned char;
 using u16 = unsigned short;

@@ -24,16 +24,16 @@ SQUARE = [case for case in CASES if case.block_shape == (64, 64)]
 SHAPES = (
     Shape(64, 64),
     Shape(64, 64, split=2),
-    Shape(64, 64, cluster=2),
+    Shape(64, 64, split=4),
     Shape(64, 64, prepass=0),
     Shape(64, 64, split=4, prepass=0),
-    Shape(64, 128, cluster=4),
+    Shape(64, 128),
     Shape(64, 128, split=8),
     Shape(128, 64, prepass=0),
     Shape(128, 64, split=8, prepass=0),
     Shape(128, 128),
     Shape(128, 128, split=4),
-    Shape(128, 128, cluster=2),
+    Shape(128, 128, split=2),
 )
 
 
@@ -262,6 +262,28 @@ def test_two_runs_give_the_same_bits(shape):
         assert np.array_equal(run(A, "A@B", B, **shape._asdict()).view(np.int32), first.view(np.int32))
 
 
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(
+    "shape", [Shape(64, 64), Shape(64, 64, split=2), Shape(64, 128), Shape(128, 128)], ids=str
+)
+def test_many_runs_give_the_same_bits(shape, op):
+    """A place in a ring that is handed on too early goes wrong in some runs only."""
+    import cupy
+
+    A, n = random_matrix(2048, 512, 0.2), 516
+    rows, inner = A.shape[::-1] if op == "A.T@B" else A.shape
+    B = np.random.default_rng(0).standard_normal((inner, n)).astype(np.float32)
+    b, out = cupy.asarray(B), cupy.empty((rows, n), cupy.float32)
+    plan = wgmma.prepare(A, op, n, **shape._asdict())
+    plan.run(b, out)
+    first, wrong = out.copy(), cupy.zeros((), cupy.int64)
+    assert relative_error(first.get(), product(A, op, B)) <= ERROR_BOUNDS["fp32"]
+    for _ in range(600):
+        plan.run(b, out)
+        wrong += (out != first).any()
+    assert int(wrong) == 0
+
+
 @pytest.mark.parametrize("n", [64, 130])
 def test_unaligned_operands(n):
     import cupy
@@ -293,7 +315,7 @@ def test_a_chain_of_products_waits_for_each_other():
 
 def test_a_value_that_no_shape_has():
     A = random_matrix(128, 128, 0.2)
-    for wrong in ({"tile_m": 32}, {"split": 2, "cluster": 2}, {"prepass": 0, "tile_n": 128}, {"split": 8}):
+    for wrong in ({"tile_m": 32}, {"cluster": 2}, {"prepass": 0, "tile_n": 128}, {"split": 8}):
         with pytest.raises(OptionError):
             wgmma.prepare(A, "A@B", 64, **wrong)
 

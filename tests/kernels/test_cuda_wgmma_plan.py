@@ -46,67 +46,39 @@ def test_positions_are_a_permutation_that_gives_threads_neighbours():
         assert mine.tolist() == [4 * q, 4 * q + 1, 4 * q + 2, 4 * q + 3]
 
 
-def row_of(thread: np.ndarray) -> np.ndarray:
-    """Row of the tile that a thread of a warpgroup reads first, as in the source."""
-    lane_row, warp = thread % 32 // 4, thread // 32
-    return (lane_row & 1) << 4 | (lane_row & 2) << 2 | (lane_row & 4) | (warp & 1) | (warp & 2) << 4
+def place(out, inner, transpose):
+    """Byte of a cell in its tile, as in the source: packed bytes, of which a row's is the upper one."""
+    if transpose:
+        row = (inner & 0x31) | (inner & 0x02) << 2 | (inner & 0x0C) >> 1
+        twice = (out << 2) ^ (row & 7) << 5
+    else:
+        row = out
+        twice = ((inner & 0x31) << 2 | (inner & 0x02) << 4 | (inner & 0x0C) << 1) ^ (out & 7) << 5
+    assert twice.max() < 256
+    return (row << 24 | twice << 16) >> 17
 
 
-def test_the_threads_of_a_warpgroup_have_every_row_once():
-    rows = row_of(np.arange(0, 128, 4))
-    assert np.array_equal(np.sort(np.concatenate((rows, rows + 2))), np.arange(64))
-
-
-def place(out, inner, halves):
-    """Byte of a cell in its tile, as in the source."""
-    if halves == 2:
-        return out * 256 + ((inner ^ (out & 31)) << 2)
-    return out * 128 + ((2 * inner) ^ (4 * (out & 31)))
-
-
-@pytest.mark.parametrize("halves", [1, 2])
-def test_what_producers_scatter_is_what_consumers_read(halves):
+@pytest.mark.parametrize("transpose", [False, True])
+def test_cells_lie_where_wgmma_reads_them(transpose):
     out, inner = np.divmod(np.arange(64 * 64), 64)
-    offsets = place(out, inner, halves)
-    size = 2 * halves
-    assert np.array_equal(np.sort(offsets), size * np.arange(64 * 64))
-    cell_at = dict(zip(offsets.tolist(), zip(out.tolist(), inner.tolist(), strict=True), strict=True))
-    for thread in range(128):
-        row, q = int(row_of(np.array(thread))), thread % 4
-        odd = row & 1
-        for step in range(4):
-            for h in range(2):
-                if halves == 2:
-                    base = row * 256 + h * 512 + ((q * 16 ^ (row & 28) << 2) ^ step * 64)
-                    words = [base + 4 * w for w in ((2, 3, 0, 1) if h else (0, 1, 2, 3))]
-                    cells = [words[1], words[0], words[3], words[2]] if odd else words
-                else:
-                    base = row * 128 + h * 256 + ((step * 32 + q * 8) ^ ((row & 28) << 2 | h << 3))
-                    pairs = [base + 4, base] if odd else [base, base + 4]
-                    cells = [byte for pair in pairs for byte in (pair, pair + 2)]
-                wanted = [(row + 2 * h, 16 * step + 4 * q + i) for i in range(4)]
-                assert [cell_at[byte] for byte in cells] == wanted
+    row, column = (position_of(inner), out) if transpose else (out, position_of(inner))
+    # Rows of 128 bytes; the 16-byte chunk c of row r lies at chunk c ^ (r & 7).
+    expected = row * 128 + ((column // 8) ^ (row & 7)) * 16 + column % 8 * 2
+    offsets = place(out, inner, transpose)
+    assert np.array_equal(offsets, expected)
+    assert np.array_equal(np.sort(offsets), 2 * np.arange(64 * 64))
 
 
-def test_a_warp_reads_a_tile_without_bank_conflicts():
-    for warp in range(4):
-        thread = 32 * warp + np.arange(32)
-        row, q = row_of(thread), thread % 4
-        for step in range(4):
-            wide = row * 256 + ((q * 16 ^ (row & 28) << 2) ^ step * 64)
-            for eight in wide.reshape(4, 8):  # 16-byte reads go eight lanes at a time
-                assert len(set(eight // 16 % 8)) == 8
-            narrow = row * 128 + ((step * 32 + q * 8) ^ (row & 28) << 2)
-            for sixteen in narrow.reshape(2, 16):
-                assert len(set(sixteen // 8 % 16)) == 16
-
-
-def test_entries_in_a_row_and_in_a_column_fall_into_different_banks():
-    line = np.arange(32)
+@pytest.mark.parametrize("transpose", [False, True])
+def test_entries_of_a_stored_row_fall_into_all_banks(transpose):
+    line = np.arange(64)
     for fixed in (0, 5, 63):
-        assert len(set(place(fixed, line, 2) // 4 % 32)) == 32
-        assert len(set(place(line, fixed, 2) // 4 % 32)) == 32
-        assert len(set(place(line, fixed, 1) // 4 % 32)) == 32
+        # Entries of a stored row follow one another in "in" for A·B, in "out" for the transposed product.
+        offsets = (
+            place(line, np.full(64, fixed), True) if transpose else place(np.full(64, fixed), line, False)
+        )
+        assert np.array_equal(np.bincount(offsets // 4 % 32, minlength=32), np.full(32, 2))
+        assert len(set(offsets // 4)) == 32  # two entries of a bank share its word
 
 
 # ---- launches ----------------------------------------------------------------------------------------------
@@ -124,7 +96,14 @@ def test_candidates_exist_fit_and_have_kernels(size):
             assert a_stages >= 2
             assert b_stages >= 3
             assert shared_bytes(shape, kind, a_stages, b_stages) <= 232448
-            assert shape.function(kind) in functions
+            if shape.prepass:  # a place for a tile of A belongs to one group of producers
+                assert a_stages * shape.tile_m // 64 % (2 if shape.tile_n == 128 else 3) == 0
+            if (
+                shape.prepass and shape.tile_m == 64
+            ):  # and to one warpgroup that multiplies; so does a place for one of B
+                assert a_stages % 2 == 0
+                assert b_stages % 2 == 0
+            assert all(shape.function(kind, transpose) in functions for transpose in (False, True))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -143,9 +122,8 @@ def test_a_wish_is_granted_or_refused(size):
     ("wanted", "complaint"),
     [
         ({"tile_m": 32}, "tile_m is 32; it must be one of 64, 128"),
-        ({"split": 2, "cluster": 2}, "split and cluster are both above 1"),
+        ({"cluster": 2}, "cluster is 2; it must be one of 1"),
         ({"prepass": 0, "tile_n": 128}, "prepass is 0"),
-        ({"prepass": 0, "cluster": 2}, "prepass is 0"),
         ({"split": 8}, "split is 8 but the sum has 2 blocks"),
     ],
 )
@@ -155,14 +133,10 @@ def test_a_wrong_wish_is_one_sentence(wanted, complaint):
 
 
 @pytest.mark.parametrize("tiles", [1, 63, 132, 133, 256, 1000, 4096])
-@pytest.mark.parametrize("cluster", [1, 2, 4])
-def test_a_grid_fills_the_device_evenly(tiles, cluster):
-    tiles = -(-tiles // cluster) * cluster
-    ctas = wgmma._ctas(Shape(64, 64, cluster=cluster), tiles, 132)
-    assert ctas % cluster == 0
+def test_a_grid_fills_the_device_evenly(tiles):
+    ctas = wgmma._ctas(Shape(64, 64), tiles, 132)
     assert ctas <= min(132, tiles)
-    rounds = -(-tiles // ctas)
-    assert rounds == -(-tiles // (132 // cluster * cluster))
+    assert -(-tiles // ctas) == -(-tiles // 132)
 
 
 # ---- range -------------------------------------------------------------------------------------------------
@@ -207,8 +181,15 @@ def test_the_source_says_what_the_plan_assumes():
     constants = dict(re.findall(r"constexpr int (\w+) = (\d+);", source))
     assert int(constants["EDGE"]) == wgmma_plan.EDGE
     assert int(constants["MAX_STAGES"]) == wgmma_plan._MAX_STAGES
-    assert "return rows == 2 ? 2 : fused ? 3 : 4;" in source
-    for shape in (Shape(64, 64), Shape(64, 64, prepass=0), Shape(128, 64)):
-        groups = 2 if shape.tile_m == 128 else 4 if shape.prepass else 3
-        assert block_threads(shape) == shape.tile_m * 2 + 128 * groups
+    assert "consumer_groups(int rows, bool fused) { return rows == 2 || !fused ? 2 : 1; }" in source
+    assert "return fused ? 4 - consumer_groups(rows, fused) : cols == 128 ? 2 : 3;" in source
+    for shape, groups in (
+        (Shape(64, 64), 2 + 3 + 1),
+        (Shape(128, 64), 2 + 3 + 1),
+        (Shape(64, 128), 2 + 2 + 1),
+        (Shape(128, 128), 2 + 2 + 1),
+        (Shape(64, 64, prepass=0), 1 + 3),
+        (Shape(128, 64, prepass=0), 2 + 2),
+    ):
+        assert block_threads(shape) == 128 * groups
     assert f"0x1p-{wgmma_plan._SPAN - wgmma_plan._TOP}f" in source

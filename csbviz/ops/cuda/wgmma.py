@@ -141,7 +141,7 @@ class _Product:
         view = A.T if transpose else A
         self._rows, self._inner = view.shape
         units, self._blocks = view.grid
-        row_tiles = _round_up(-(-self._rows // shape.tile_m), shape.cluster)
+        row_tiles = -(-self._rows // shape.tile_m)
         column_tiles = -(-n // shape.tile_n)
         self._groups = column_tiles * shape.tile_n // EDGE
         self._ctas = _ctas(shape, row_tiles * column_tiles, device.multiprocessors)
@@ -165,7 +165,7 @@ class _Product:
         self._matrix = (matrix["values"], *indices, matrix["blk_ptr"])
         exponent = scale_exponent(A) if kind < 2 else 0
         self._scale, self._inverse = np.float32(2.0**exponent), np.float32(2.0**-exponent)
-        self._kernel = get_kernel(shape.function(kind))
+        self._kernel = get_kernel(shape.function(kind, transpose))
         self._split_b = get_kernel(split_function(kind)) if shape.prepass else None
         self.workspace_bytes = sum(self._workspace_sizes())
         self._launches = self._bind()
@@ -199,7 +199,7 @@ class _Product:
             (block_threads(self._shape),),
             shared_bytes(self._shape, self._kind, *self._stages),
             (*self._matrix, self._sizes, self._scale, self._inverse, image, scales, B, C),
-            cluster=(self._shape.split * self._shape.cluster,),
+            cluster=(self._shape.split,),
             programmatic=True,
         )
 
@@ -213,15 +213,10 @@ def _ctas(shape: Shape, tiles: int, multiprocessors: int) -> int:
     """CTAs of the grid: one a tile and part of its sum, or as many as run at once, equally loaded."""
     if shape.split > 1:
         return tiles * shape.split
-    most = multiprocessors // shape.cluster * shape.cluster
-    if tiles <= most:
+    if tiles <= multiprocessors:
         return tiles
-    rounds = -(-tiles // most)
-    return _round_up(-(-tiles // rounds), shape.cluster)
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+    rounds = -(-tiles // multiprocessors)
+    return -(-tiles // rounds)
 
 
 def _candidates(A: CSBMatrix, op: str, n: int) -> list[dict[str, int]]:

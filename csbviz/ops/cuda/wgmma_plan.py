@@ -50,15 +50,14 @@ TUNABLES = {
     "tile_m": (64, 128),
     "tile_n": (64, 128),
     "split": (1, 2, 4, 8),
-    "cluster": (1, 2, 4),
+    "cluster": (1,),
     "prepass": (0, 1),
 }
 """Parameters of a launch and their values.
 
 tile_m, tile_n: rows and columns of C that a CTA computes. split: CTAs of a cluster that share the sum of a
-tile. cluster: CTAs of a cluster that share tiles of B; split and cluster are not both above 1. prepass: 1
-when a launch of its own splits B first, 0 when every CTA splits what it needs, which takes a tile_n of 64 and
-no sharing of B.
+tile. cluster: always 1; clusters that share tiles of B were never faster. prepass: 1 when a launch of its own
+splits B first, 0 when every CTA splits what it needs, which takes a tile_n of 64.
 """
 
 _SHARED_LIMIT = 232448  # a CTA's dynamic shared memory on compute capability 9.0
@@ -71,8 +70,7 @@ _SPAN = 28
 
 
 class Shape(NamedTuple):
-    """A launch: rows and columns of C a CTA, CTAs that share a sum, CTAs that share tiles of B, and whether a
-    launch before it splits B."""
+    """A launch: rows and columns of C a CTA, CTAs that share a sum, 1, and whether B is split before it."""
 
     tile_m: int
     tile_n: int
@@ -83,15 +81,13 @@ class Shape(NamedTuple):
     @property
     def fault(self) -> str | None:
         """Why no kernel has this shape, in one sentence, or None."""
-        if self.split > 1 and self.cluster > 1:
-            return "split and cluster are both above 1; a cluster shares the sum or tiles of B."
-        if not self.prepass and (self.tile_n > EDGE or self.cluster > 1):
-            return f"prepass is 0; that needs a tile_n of {EDGE} and a cluster of 1."
+        if not self.prepass and self.tile_n > EDGE:
+            return f"prepass is 0; that needs a tile_n of {EDGE}."
         return None
 
-    def function(self, kind: int) -> Function:
-        """The kernel of this shape."""
-        return _function(kind, self.tile_m // EDGE, self.tile_n, not self.prepass)
+    def function(self, kind: int, transpose: bool) -> Function:
+        """The kernel of this shape, for A·B or Aᵀ·B."""
+        return _function(kind, self.tile_m // EDGE, self.tile_n, not self.prepass, transpose)
 
 
 def instantiations() -> tuple[Function, ...]:
@@ -100,7 +96,10 @@ def instantiations() -> tuple[Function, ...]:
     tiles = ((64, False), (128, False), (64, True))
     return (
         *map(split_function, kinds),
-        *(_function(kind, rows, *tile) for kind, rows, tile in product(kinds, (1, 2), tiles)),
+        *(
+            _function(kind, rows, *tile, transpose)
+            for kind, rows, tile, transpose in product(kinds, (1, 2), tiles, (False, True))
+        ),
     )
 
 
@@ -109,8 +108,8 @@ def split_function(kind: int) -> Function:
     return Function(SOURCE, "csb_split_b", (kind,))
 
 
-def _function(kind: int, row_blocks: int, tile_n: int, fused: bool) -> Function:
-    return Function(SOURCE, "csb_spmm_wgmma", (kind, row_blocks, tile_n, fused, row_blocks == 2))
+def _function(kind: int, row_blocks: int, tile_n: int, fused: bool, transpose: bool) -> Function:
+    return Function(SOURCE, "csb_spmm_wgmma", (kind, row_blocks, tile_n, fused, transpose))
 
 
 def position_of(index: np.ndarray) -> np.ndarray:
@@ -131,7 +130,19 @@ def stages(shape: Shape, kind: int) -> tuple[int, int]:
     OptionError
         If not even the fewest fit into shared memory.
     """
-    for a_stages, b_stages in ((4, 4), (3, 4), (2, 4), (2, 3)):
+    # Groups of producers take turns, three where tiles are 64 wide and two where they are 128 wide; so do
+    # the two warpgroups that multiply one block row. A place for a tile of A must always be the same group's
+    # and the same warpgroup's, or a barrier's parity could stand for the wrong phase: with 64 x 64 tiles
+    # there are six.
+    if not shape.prepass:
+        choices = (4, 4), (3, 4), (2, 4)
+    elif shape.tile_n == EDGE:
+        choices = ((6, 4),) if shape.tile_m == EDGE else ((3, 4), (3, 3))
+    elif shape.tile_m == EDGE:
+        choices = (4, 4), (2, 4)
+    else:
+        choices = (2, 4), (2, 3)  # more would leave less L1 cache
+    for a_stages, b_stages in choices:
         if shared_bytes(shape, kind, a_stages, b_stages) <= _SHARED_LIMIT:
             return a_stages, b_stages
     raise OptionError(f"A launch of {shape} needs more shared memory than a CTA has.")
@@ -142,15 +153,21 @@ def shared_bytes(shape: Shape, kind: int, a_stages: int, b_stages: int) -> int:
     row_blocks, groups = shape.tile_m // EDGE, shape.tile_n // EDGE
     piece = EDGE * EDGE * 2 * halves(kind)
     tiles = (b_stages * groups + a_stages * row_blocks) * piece
-    partials = shape.tile_m * shape.tile_n * 4 if shape.split > 1 else 0
+    partials = shape.tile_m * shape.tile_n * 4 * ((shape.split > 1) + _takes_turns(shape))
     # Barriers, then a record a part of the sum, scales a stage, extremes of B, and misfits of A.
-    return tiles + partials + 8 * (2 + 2 * row_blocks) * _MAX_STAGES + 16 + 16 * _MAX_STAGES * 4 + 256 + 256
+    return tiles + partials + 8 * (2 + 3 * row_blocks) * _MAX_STAGES + 16 + 16 * _MAX_STAGES * 4 + 256 + 256
 
 
 def block_threads(shape: Shape) -> int:
-    """Threads of a CTA: a warpgroup a block row, and groups of 128 that prepare tiles."""
-    groups = 2 if shape.tile_m > EDGE else 4 if shape.prepass else 3
-    return shape.tile_m * 2 + 128 * groups
+    """Threads of a CTA, in warpgroups that multiply, that prepare tiles of A, and that start copies of B."""
+    if not shape.prepass:
+        return 128 * (2 + 2 if shape.tile_m > EDGE else 1 + 3)
+    return 128 * (2 + (2 if shape.tile_n > EDGE else 3) + 1)
+
+
+def _takes_turns(shape: Shape) -> bool:
+    """Whether two warpgroups take turns with the steps of one block row; they add their sums in the end."""
+    return shape.tile_m == EDGE and bool(shape.prepass)
 
 
 def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> list[Shape]:
@@ -166,15 +183,13 @@ def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> lis
     blocks = max(1, -(-inner // EDGE))
     found = []
     for shape in map(Shape._make, product(*TUNABLES.values())):
-        tile_m, tile_n, split, cluster, _ = shape
+        tile_m, tile_n, split = shape[:3]
         if shape.fault or split > blocks:
             continue
         if (tile_m > EDGE and tile_m >= 2 * rows) or (tile_n > EDGE and tile_n >= 2 * n):
             continue
         row_tiles = -(-rows // tile_m)
         tiles = row_tiles * -(-n // tile_n)
-        if cluster > 1 and (row_tiles % cluster or tiles < multiprocessors // 2):
-            continue
         if split > 1 and tiles * split > 2 * multiprocessors:
             continue
         found.append(shape)
@@ -262,7 +277,7 @@ def predict_us(
         time += 0.3 + 2.0e-6 * inner * n
     if shape.split > 1:
         time += 1.1 * (1 + shape.tile_m * shape.tile_n / 16384)
-    return time * (1.05 if shape.cluster > 1 else 1.0)
+    return time
 
 
 def is_live(A: CSBMatrix) -> bool:
