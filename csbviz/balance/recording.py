@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import FileFormatError, InputError
+from ..formats.recorded_files import parse_recorded, read_recorded
 from .plan import imbalance_of
 from .simulate import Timeline
 from .strategies import STRATEGIES
@@ -37,9 +37,6 @@ EXECUTIONS = {
     "shares": "persistent CTAs with fixed shares",
 }
 """What the ways of execution are called."""
-
-MAX_BYTES = 8 << 20
-"""Largest file that is read."""
 
 _OPS = ("A@B", "A.T@B")
 _MOST_MULTIPROCESSORS, _MOST_RUNS, _MOST_JOBS, _MOST_AT_ONCE, _MOST_LETTERS = 1024, 64, 100_000, 64, 600
@@ -157,18 +154,10 @@ def load_recording(path: str | Path) -> BalanceRecording:
 
     Raises
     ------
-    InputError
+    FileFormatError
         As `read_recording` does, and if it cannot be read.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise InputError(
-            f"{path.name} is not a recording of balance strategies ({type(error).__name__}: {error})."
-        ) from error
-    return read_recording(data, path.name)
+    return read_recording(read_recorded(path), Path(path).name)
 
 
 def read_recording(data: bytes | str, name: str = "The recording") -> BalanceRecording:
@@ -183,22 +172,19 @@ def read_recording(data: bytes | str, name: str = "The recording") -> BalanceRec
 
     Raises
     ------
-    InputError
+    FileFormatError
         If it is no such file, or its lists do not fit together.
     """
-    if len(data) > MAX_BYTES:
-        raise InputError(f"{name} is larger than {MAX_BYTES >> 20} MiB, the most that a recording may have.")
+    found = parse_recorded(data, name, "balance strategies", KIND, VERSION)
     try:
-        return _recording(json.loads(data))
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(
-            f"{name} is not a recording of balance strategies ({type(error).__name__}: {error})."
-        ) from error
+        return _recording(found)
+    except KeyError as error:
+        raise FileFormatError(f"{name} cannot be used: it has no {error}.") from error
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise FileFormatError(f"{name} cannot be used: {error}.") from error
 
 
 def _recording(data: dict[str, Any]) -> BalanceRecording:
-    if (data["kind"], data["version"]) != (KIND, VERSION):
-        raise ValueError(f"it is a {data['kind']!r}, version {data['version']}")
     device, matrix, runs = data["device"], data["matrix"], data["runs"]
     multiprocessors = _count(device["multiprocessors"], _MOST_MULTIPROCESSORS)
     texts = {name: _text(data[name]) for name in ("title", "kernel", "note")}

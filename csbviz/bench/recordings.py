@@ -19,11 +19,11 @@ from csbviz.bench.names import CLASSES, OP_NAMES
 from csbviz.bench.record import STATUSES, Record, add_speedups
 from csbviz.bench.verdict import Verdict, verdict
 from csbviz.errors import CSBVizError, FileFormatError, InputError
+from csbviz.formats.recorded_files import parse_recorded, read_recorded
 
 __all__ = [
     "FOLDER",
     "KIND",
-    "MAX_BYTES",
     "VERSION",
     "RecordedRun",
     "Recording",
@@ -39,9 +39,6 @@ __all__ = [
 KIND = "csbviz run recording"
 VERSION = 1
 """Version of the schema; a reader refuses newer ones."""
-
-MAX_BYTES = 8 << 20
-"""Largest file that is read."""
 
 FOLDER = Path(__file__).resolve().parents[2] / "sample_models" / "recordings"
 """Where the recordings lie that come with a checkout of the project; a wheel has none."""
@@ -226,18 +223,7 @@ def load_recording(path: str | Path) -> Recording:
     FileFormatError
         If it is no recording, or one that this version cannot use.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(f"{path} is not there; a recording (.json) is needed.")
-    if path.stat().st_size > MAX_BYTES:
-        raise _too_large(path.name)
-    return read_recording(path.read_bytes(), path.name)
-
-
-def _too_large(name: str) -> FileFormatError:
-    return FileFormatError(
-        f"{name} is larger than {MAX_BYTES >> 20} MiB, the most that a recording may have."
-    )
+    return read_recording(read_recorded(path), Path(path).name)
 
 
 def read_recording(data: bytes | str, name: str = "The recording") -> Recording:
@@ -255,17 +241,7 @@ def read_recording(data: bytes | str, name: str = "The recording") -> Recording:
     FileFormatError
         If anything in it is missing, of another kind or out of range; one sentence says what.
     """
-    if len(data) > MAX_BYTES:
-        raise _too_large(name)
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError):
-        raise FileFormatError(f"{name} is no JSON; a recording written by csbviz is needed.") from None
-    if not isinstance(found, dict) or found.get("kind") != KIND:
-        raise FileFormatError(f"{name} is no recording of a run: its kind is not “{KIND}”.")
-    version = found.get("version")
-    if not _is_whole(version) or not 1 <= version <= VERSION:
-        raise FileFormatError(f"{name} has version {version!r}; this csbviz reads up to version {VERSION}.")
+    found = parse_recorded(data, name, "a run", KIND, VERSION)
     try:
         return _recording(found)
     except CSBVizError as error:

@@ -17,7 +17,8 @@ from csbviz.balance.recording import (
     recorded_jobs,
     recordings,
 )
-from csbviz.errors import InputError
+from csbviz.errors import FileFormatError, InputError
+from csbviz.formats import recorded_files
 from tests.balance.test_plan import skewed
 
 SIZE_LIMIT = 200_000
@@ -96,7 +97,8 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"kind": "cake"}, "it is a 'cake'"),
+        ({"kind": "cake"}, "no recording of balance strategies"),
+        ({"version": 2}, "version 2; this csbviz reads up to version 1"),
         ({"run": {"item": [1]}}, "different lengths"),
         ({"run": {"strategy": "luck"}}, "unknown strategy 'luck'"),
         ({"run": {"multiprocessor": [0, 0, 3, 0]}}, "does not have"),
@@ -106,7 +108,7 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
         ({"run": {"tile": [[0], [0], [0], [1]]}}, "whole numbers"),
         ({"run": {"start_ns": [0, 500, 0, 2**62]}}, "too large"),
         ({"run": {"median_us": float("nan")}}, "not a positive number"),
-        ({"device": {}}, "KeyError"),
+        ({"device": {}}, "cannot be used: it has no 'multiprocessors'"),
         ({"device": {"name": "a GPU", "multiprocessors": 10**9}}, "not a whole number up to 1024"),
         ({"title": ["Even"]}, "not a text"),
         ({"op": "A+B"}, r"unknown operation 'A\+B'"),
@@ -116,24 +118,32 @@ def test_what_a_kernel_records_becomes_jobs(strategy):
     ],
 )
 def test_files_that_do_not_fit_are_refused(tmp_path, changes, sentence):
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(FileFormatError, match=sentence):
         load_recording(a_file(tmp_path, **changes))
 
 
 def test_more_at_once_than_a_multiprocessor_can_hold_is_refused(tmp_path):
     jobs = {name: [0] * 65 for name in ("multiprocessor", "item", "tile", "start_ns")}
     path = a_file(tmp_path, run=jobs | {"duration_ns": [9] * 65})
-    with pytest.raises(InputError, match="more than 64 jobs at once"):
+    with pytest.raises(FileFormatError, match="more than 64 jobs at once"):
         load_recording(path)
 
 
 def test_no_file_is_one_sentence(tmp_path):
     assert recordings(tmp_path) == {}
-    with pytest.raises(InputError, match=r"nothing\.json is not a recording"):
+    with pytest.raises(FileFormatError, match=r"nothing\.json is not there"):
         load_recording(tmp_path / "nothing.json")
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        load_recording(tmp_path)
     (tmp_path / "text.json").write_text("text")
-    with pytest.raises(InputError, match="not a recording of balance strategies"):
+    with pytest.raises(FileFormatError, match="is no JSON"):
         load_recording(tmp_path / "text.json")
+
+
+def test_a_file_that_is_too_large_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded_files, "MAX_BYTES", 10)
+    with pytest.raises(FileFormatError, match="larger than"):
+        load_recording(a_file(tmp_path))
 
 
 @pytest.mark.parametrize("path", recordings().values(), ids=lambda path: path.stem)

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csbviz.bench import BenchRequest, bench_matrix
-from csbviz.bench import recordings as module
 from csbviz.bench.recordings import (
     RecordedRun,
     device_facts,
@@ -21,7 +20,7 @@ from csbviz.bench.recordings import (
     shipped_recordings,
 )
 from csbviz.errors import FileFormatError, InputError
-from csbviz.formats import CSBMatrix
+from csbviz.formats import CSBMatrix, recorded_files
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_what_is_no_json_or_not_there_or_too_large_is_one_sentence(tmp_path, mon
             read_recording(data)
     with pytest.raises(FileFormatError, match="is not there"):
         load_recording(tmp_path / "nothing.json")
-    monkeypatch.setattr(module, "MAX_BYTES", 10)
+    monkeypatch.setattr(recorded_files, "MAX_BYTES", 10)
     (tmp_path / "large.json").write_text("x" * 11)
     with pytest.raises(FileFormatError, match="larger than"):
         load_recording(tmp_path / "large.json")

@@ -222,7 +222,7 @@ def test_an_own_balance_recording_is_opened_and_a_bad_one_is_one_sentence(shelf)
     assert name.startswith("file-")
     assert app.query()["matrix"] == name
     test = upload(app, "run.json", recording_text(run_recording()).encode())
-    assert test.error[0].value.startswith("run\\.json is not a recording of balance strategies")
+    assert test.error[0].value.startswith("run\\.json is no recording of balance strategies")
     assert test.selectbox(key="w.matrix").value == name
     other = App({"model": "fashion_cnn", "played": "recorded", "matrix": name})
     assert "this session does not have" in other.open("balance").warning[0].value
