@@ -1,7 +1,8 @@
 """Fit the costs of the choice among CSB kernels to a sweep, and say what the choice loses.
 
+    python -m benchmarks.fit_choice                              # from the times that are kept in docs/data
     python -m benchmarks.gpu_spmm --dlmc FOLDER --sweep --json sweep.json
-    python -m benchmarks.fit_choice sweep.json --dlmc FOLDER --json docs/data/choice.json --write
+    python -m benchmarks.fit_choice sweep.json --dlmc FOLDER --write            # from new ones, and keep them
 
 Only matrices of the collection are fitted. What the choice loses is stated three times: on the matrices of
 the fit, on each fifth of them by a fit to the other four fifths, and on the held-out set.
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import textwrap
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -21,13 +21,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import nnls
 
-from benchmarks import gpu_data
-from benchmarks.gpu_sets import collection, held_out
+from benchmarks import fit_data
 from benchmarks.gpu_tables import HELD_OUT, geomean
-from csbviz.ops.choice_costs import COSTS, FACTORS
+from csbviz.ops.choice_costs import COSTS, FACTORS, SOURCE
 from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms, variant_of
 from csbviz.ops.cuda.module import DeviceLimits
-from csbviz.ops.registry import kernels
+from csbviz.ops.registry import get_kernel
 
 FOLDS = 5
 RESIDENT = (1, 2, 3, 4, 6, 8)
@@ -43,29 +42,19 @@ NEARNESS = 2.0
 """A variant weighs as much in the fit as the best time of its product over its own, to this power: what is
 far from the best need not be predicted well, if only it is not chosen."""
 
-TARGET = Path(__file__).resolve().parent.parent / "csbviz" / "ops" / "choice_costs.py"
-
-
-def structures(folder: Path, needed: set) -> dict[tuple, dict[bool, Structure]]:
-    """Structure in both directions of each matrix, by what its records say of it."""
-    found = {}
-    for layer in [*collection(folder), *held_out()]:
-        key = tuple(layer.facts().values())
-        if key in needed:
-            csr = layer.load()
-            columns = np.bincount(csr.indices, minlength=csr.shape[1])
-            found[key] = {
-                False: Structure(*csr.shape, np.diff(csr.indptr)),
-                True: Structure(*csr.shape[::-1], columns),
-            }
-    return found
+DATA = Path(__file__).resolve().parent.parent / "docs" / "data"
+KEPT, KEPT_BESIDE, LOSSES = (
+    DATA / name for name in ("choice_sweep.json.gz", "choice_sweep_mma.json.gz", "choice.json")
+)
+"""The times that the costs are fitted to; times of the kernels of other GPUs, of a sweep of their own, since
+they are never the fastest where the first run; and what the choice loses."""
 
 
 class Point(NamedTuple):
-    """A verified variant of a sweep with its time in microseconds."""
+    """A verified variant of a sweep with its time in microseconds; of some kernels the model knows none."""
 
     kernel: str
-    variant: Variant
+    variant: Variant | None
     structure: Structure
     n: int
     time: float
@@ -79,7 +68,8 @@ class Costs(NamedTuple):
 
     def predict(self, point: Point, device: DeviceLimits) -> float | None:
         """Microseconds that the model expects; None for launches that were not fitted."""
-        known = self.costs.get(point.kernel, {}).get(point.variant.group)
+        variant = point.variant
+        known = None if variant is None else self.costs.get(point.kernel, {}).get(variant.group)
         if known is None or len(known) != 1 + TERMS[point.variant.form]:
             return None  # not fitted, or to other terms
         counted = terms(point.structure, point.variant, point.n, device, known[0])
@@ -88,7 +78,13 @@ class Costs(NamedTuple):
 
 
 class Measured:
-    """The verified variants of a sweep.
+    """The variants of a sweep by product.
+
+    Parameters
+    ----------
+    sweep : fit_data.Sweep
+    classes : tuple of str
+        Precision classes of the kernels that count.
 
     Attributes
     ----------
@@ -96,38 +92,16 @@ class Measured:
         (matrix, op, n) → list of `Point`.
     limits : DeviceLimits
         Of the device that was measured.
-    arguments : list of str
-        Of the last sweep.
     """
 
-    def __init__(self, files: list[Path], folder: Path, classes: tuple[str, ...]):
-        self.device, self.when, self.arguments, records = {}, "", [], []
-        for file in files:
-            data = gpu_data.read(file)
-            self.device, self.when = data["device"], data["when"]
-            self.arguments = data.get("arguments", [])
-            records += data["records"]
-        self.limits = limits_of(self.device)
-        keys = ("matrix", "model", "method", "target")
-        matrices = structures(folder, {tuple(record[name] for name in keys) for record in records})
-        best: dict[tuple, dict] = defaultdict(dict)
-        for record in records:
-            if record["status"] != "ok" or not record["nnz"] or record.get("precision") not in classes:
-                continue
-            if "stored" in record:  # the product of another matrix
-                continue
-            # In a run that is no sweep the automatic kernels say which one they took.
-            kernel = record["params"].get("kernel", record["kernel"])
-            variant = variant_of(kernel, record["params"])
-            if variant is None:
-                continue
-            matrix = tuple(record[name] for name in keys)
-            structure = matrices[matrix][record["op"].startswith("A.T")]
-            point = Point(kernel, variant, structure, record["n"], record["median_us"])
-            case, key = (matrix, record["op"], record["n"]), (point.kernel, str(variant))
-            if key not in best[case] or point.time < best[case][key].time:
-                best[case][key] = point
-        self.cases = {case: list(found.values()) for case, found in best.items()}
+    def __init__(self, sweep: fit_data.Sweep, classes: tuple[str, ...]):
+        self.limits = limits_of(sweep.device)
+        self.cases: dict[tuple, list[Point]] = defaultdict(list)
+        for timing in sweep.timings:
+            if get_kernel(timing.kernel).precision["float32"] in classes:
+                variant = variant_of(timing.kernel, timing.params)
+                point = Point(timing.kernel, variant, timing.structure, timing.n, timing.time)
+                self.cases[timing.matrix, timing.op, timing.n].append(point)
 
     def chosen(self, held: bool) -> list[tuple]:
         """Cases of the held-out set, or of the collection."""
@@ -155,6 +129,8 @@ def fit(measured: Measured, cases: list[tuple]) -> Costs:
         exact = min((point.time for point in points if not is_rough(point.kernel)), default=0.0)
         least = min(point.time for point in points)
         for point in points:
+            if point.variant is None:
+                continue
             weight = ((least if is_rough(point.kernel) else exact) / point.time) ** NEARNESS
             groups[point.kernel, point.variant.group].append((point, weight))
     found = Costs(defaultdict(dict), defaultdict(dict))
@@ -196,20 +172,6 @@ def _fit_factors(found: Costs, pairs: list[tuple[Point, float]], limits: DeviceL
         found.factors[pairs[0][0].kernel][config] = float(f"{factor:.4g}")
 
 
-def correct(found: Costs, newer: Measured) -> None:
-    """Scale each configuration to what it takes in a later sweep of the collection, after changes."""
-    points = defaultdict(list)
-    for case in newer.chosen(False):
-        for point in newer.cases[case]:
-            if found.predict(point, newer.limits) is not None:
-                points[point.kernel, point.variant.config].append(point)
-    for (kernel, config), mine in points.items():
-        logs = [np.log(point.time / found.predict(point, newer.limits)) for point in mine]
-        known = found.factors[kernel].get(config, 1.0)
-        factor = known * float(np.exp(np.sum(logs) / (len(logs) + DOUBT)))
-        found.factors[kernel][config] = float(f"{factor:.4g}")
-
-
 def losses(measured: Measured, cases: list[tuple], costs: Costs) -> tuple[list[float], list[float]]:
     """For each case the time of the chosen variant over the least; and predicted over measured, for all."""
     lost, off = [], []
@@ -233,15 +195,6 @@ def describe(name: str, lost: list[float], off: list[float]) -> dict:
         "worst": round(max(lost), 4) if lost else None,
         "prediction_off": round(spread, 4),
     }
-
-
-def later_losses(newer: Measured, costs: Costs, which: str) -> list[dict]:
-    """What a choice loses in a later sweep, on the collection and on the held-out set."""
-    sets = (("the collection", False), ("held-out set", True))
-    return [
-        describe(f"a later sweep, {name}, {which}", *losses(newer, newer.chosen(held), costs))
-        for name, held in sets
-    ]
 
 
 def single_losses(measured: Measured, cases: list[tuple]) -> list[dict]:
@@ -279,78 +232,94 @@ def evaluate(measured: Measured) -> tuple[Costs, list[dict]]:
     return costs, rows + single_losses(measured, held)
 
 
-_INDENTED = {"initial_indent": " " * 12, "subsequent_indent": " " * 12}
+CLASSES = {"fp32": ("fp32",), "tf32": ("tf32", "fp32")}
+"""What is fitted and stated, and the precision classes whose kernels the choice may take there."""
 
 
-def write_costs(found: Costs, fitted_on: str) -> None:
-    """Put the costs of all classes into the module that the choice reads."""
-    head = TARGET.read_text(encoding="utf-8").split("FITTED_ON = ")[0]
-    lines = [
-        f'{head}FITTED_ON = "{fitted_on}"',
-        '"""Device and date of the measurements."""',
-        "",
-        "# fmt: off",
-    ]
-    lines.append("COSTS: dict[str, dict[str, tuple[float, ...]]] = {")
-    for kernel, groups in sorted(found.costs.items()):
-        lines.append(f'    "{kernel}": {{')
-        for group, values in sorted(groups.items()):
-            lines.append(f'        "{group}": (')
-            lines += textwrap.wrap(" ".join(f"{value:g}," for value in values), 104, **_INDENTED)
-            lines.append("        ),")
-        lines.append("    },")
-    lines.append("}")
-    what = "Kernel → group of launches → CTAs that a multiprocessor runs at once, then the cost of each term."
-    lines += [f'"""{what}"""', "", "FACTORS: dict[str, dict[str, float]] = {"]
-    for kernel, factors in sorted(found.factors.items()):
-        if not factors:
-            continue
-        lines.append(f'    "{kernel}": {{')
-        for config, factor in sorted(factors.items()):
-            line = f'        "{config}": {factor:g},'
-            lines += [line] if len(line) <= 110 else line.replace(": ", ":\n            ").split("\n")
-        lines.append("    },")
-    lines += ["}", '"""Kernel → configuration → factor on its group\'s prediction."""', "# fmt: on"]
-    TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")
+def fit_all(sweep: fit_data.Sweep, beside: fit_data.Sweep | None) -> tuple[Costs, dict[str, list[dict]]]:
+    """The costs of all kernels, and what the choice loses in each class.
+
+    Parameters
+    ----------
+    sweep : fit_data.Sweep
+    beside : fit_data.Sweep or None
+        Times of kernels that `sweep` has none of.
+    """
+    costs, rows = Costs({}, {}), {}
+    for name, classes in CLASSES.items():
+        found = []
+        if beside is not None:
+            other = Measured(beside, classes)
+            found.append(fit(other, other.chosen(False)))
+        fitted, rows[name] = evaluate(Measured(sweep, classes))
+        for part in (*found, fitted):
+            costs.costs.update(part.costs)
+            costs.factors.update(
+                {kernel: part.factors[kernel] for kernel in part.costs if part.factors[kernel]}
+            )
+    return costs, rows
+
+
+def costs_text(found: Costs, fitted_on: str) -> str:
+    """The file that the choice reads: a line for each group and configuration."""
+
+    def lines(of: dict[str, dict]) -> str:
+        kernels = []
+        for kernel, entries in sorted(of.items()):
+            inside = ",\n".join(
+                f"      {json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(entries.items())
+            )
+            kernels.append(f"    {json.dumps(kernel)}: {{\n{inside}\n    }}")
+        return "{\n" + ",\n".join(kernels) + "\n  }"
+
+    return (
+        f'{{\n  "fitted_on": {json.dumps(fitted_on)},\n  "costs": {lines(found.costs)},\n'
+        f'  "factors": {lines(found.factors)}\n}}\n'
+    )
+
+
+def losses_text(sweep: fit_data.Sweep, rows: dict[str, list[dict]]) -> str:
+    """The file that the tables of what the choice loses are made of."""
+    header = {"when": sweep.when, "device": sweep.device, "runs": sweep.runs}
+    return json.dumps(header | {"losses": rows}, indent=1) + "\n"
+
+
+def place_of(sweep: fit_data.Sweep) -> str:
+    """Device and date of a sweep."""
+    return f"{sweep.device['name']}, {sweep.when[:10]}"
 
 
 def main() -> None:
     """Fit, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("sweeps", type=Path, nargs="+", help="files of gpu_spmm --sweep")
-    parser.add_argument("--newer", type=Path, nargs="+", help="later runs, sweeps or not: scale to them")
+    parser.add_argument("sweeps", type=Path, nargs="*", help="files of gpu_spmm --sweep, the oldest first")
     parser.add_argument("--dlmc", type=Path, default=os.environ.get("DLMC_DIR"), help="folder of .smtx files")
-    parser.add_argument("--json", type=Path, help="where the losses go")
-    parser.add_argument("--write", action="store_true", help="write csbviz/ops/choice_costs.py")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"write the costs, the losses and {KEPT.name}, if sweeps are named",
+    )
     args = parser.parse_args()
-    # What the sweep has no times of keeps its costs.
-    known = {kernel.name for kernel in kernels(device="cuda")}
-    costs, rows = Costs(*({k: v for k, v in old.items() if k in known} for old in (COSTS, FACTORS))), {}
+    if args.sweeps and args.dlmc is None:
+        parser.error("name the folder of matrices with --dlmc or DLMC_DIR")
+    sweep = fit_data.read_sweeps(args.sweeps, args.dlmc) if args.sweeps else fit_data.read(KEPT)
     before = Costs(COSTS, FACTORS)
-    for name, classes in (("fp32", ("fp32",)), ("tf32", ("tf32", "fp32"))):
-        measured = Measured(args.sweeps, args.dlmc, classes)
+    for name, classes in CLASSES.items():
+        measured = Measured(sweep, classes)
         for held in (False, True):
-            old = describe(f"costs as they were, {held=}", *losses(measured, measured.chosen(held), before))
-            print(name, old)
-        found, rows[name] = evaluate(measured)
-        if args.newer:
-            newer = Measured(args.newer, args.dlmc, classes)
-            rows[name] += later_losses(newer, before, "by the costs before it")
-            correct(found, newer)
-            rows[name] += later_losses(newer, found, "by the present costs")
-        costs.costs.update(found.costs)
-        costs.factors.update({kernel: found.factors.get(kernel, {}) for kernel in found.costs})
-        for row in rows[name]:
+            row = describe(f"costs as they were, {held=}", *losses(measured, measured.chosen(held), before))
             print(name, row)
-    if args.json:
-        header = {"when": measured.when, "device": measured.device}
-        header["arguments"] = [
-            word for word in measured.arguments if not word.startswith("csb_") or word in known
-        ]
-        header["scaled_to"] = [path.name for path in args.newer or ()]
-        args.json.write_text(json.dumps(header | {"losses": rows}, indent=1) + "\n", encoding="utf-8")
+    costs, rows = fit_all(sweep, fit_data.read(KEPT_BESIDE))
+    for name, found in rows.items():
+        for row in found:
+            print(name, row)
+    text = costs_text(costs, place_of(sweep))
+    print("These are the costs as they are." if text == SOURCE.read_text() else "The costs differ.")
     if args.write:
-        write_costs(costs, f"{measured.device['name']}, {measured.when[:10]}")
+        if args.sweeps:
+            fit_data.write(KEPT, sweep)
+        SOURCE.write_text(text, encoding="utf-8")
+        LOSSES.write_text(losses_text(sweep, rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

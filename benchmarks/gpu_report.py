@@ -138,23 +138,9 @@ class Report:
             table(["call", "µs"], rows),
         ]
 
-    def _near(self) -> str:
-        if "--within" not in self._choice.get("arguments", ()):
-            return ""
-        return (
-            " The sweep measured the variants that the costs before it put within that factor\n"
-            "of the best, and those that had no costs yet."
-        )
-
-    def _scaled(self) -> list[str]:
-        if not self._choice.get("scaled_to"):
-            return []
-        return [
-            "Some kernels were changed after the sweep, and launches with pieces of rows were measured "
-            "beside it. A later, smaller\nsweep was therefore added to the fit, and the costs were scaled to "
-            "what it took on the collection (`--newer`). The\ntables above were measured with the costs "
-            "before it.",
-        ]
+    def _sweeps(self) -> str:
+        runs = dict.fromkeys(" ".join(run) for run in self._choice["runs"])
+        return ",\n".join(f"`python -m benchmarks.gpu_spmm --dlmc DIR {run} --json FILE`" for run in runs)
 
     def _choice_part(self) -> list[str]:
         if self._choice is None:
@@ -171,11 +157,13 @@ class Report:
                 )
         return [
             "#### What the choice loses",
-            f"`python -m benchmarks.gpu_spmm {self._arguments(self._choice)} --json sweep.json`, then\n"
-            "`python -m benchmarks.fit_choice sweep.json --write`: time of the variant that the model "
+            f"{self._sweeps()}, then\n"
+            "`python -m benchmarks.fit_choice SWEEPS --write`: time of the variant that the model "
             "chooses over the best of\nall measured variants of all families, and how far the "
-            "predicted times are from the measured ones (root mean\nsquare of the log)." + self._near(),
+            "predicted times are from the measured ones (root mean\nsquare of the log). Measured were the "
+            "variants that the costs before put within that factor of the best, and\nthose that had no costs "
+            "yet. The times are kept in `docs/data/choice_sweep.json.gz`; `python -m\nbenchmarks.fit_choice` "
+            "repeats the fit from them, without a GPU and without the matrices.",
             table(["", "cases", "mean", "95 %", "worst", "prediction off"], rows),
-            *self._scaled(),
             f"{self._choice['device']['name']}, {self._choice['when'][:10]}.",
         ]

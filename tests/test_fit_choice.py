@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import types
 
 import numpy as np
 import pytest
 
-from benchmarks import fit_choice, gpu_sets
+from benchmarks import fit_choice, fit_data, gpu_data, gpu_sets
 from benchmarks.fit_choice import Costs, Point
+from csbviz.ops.choice_costs import COSTS, FACTORS, FITTED_ON
 from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms
 from csbviz.ops.cuda.module import DeviceLimits
 
@@ -68,6 +70,7 @@ def test_losses_are_the_chosen_time_over_the_least():
     measured = types.SimpleNamespace(cases={"case": found}, limits=H100)
     rest = [0.0] * (TERMS["blocks"] - 1)
     costs = Costs({"k": {"right": (1, 5.0, *rest), "dear": (1, 9.0, *rest)}}, {})
+    found.append(Point("csb_gather", None, structure, 8, 4.0))  # the model knows nothing of it
     lost, off = fit_choice.losses(measured, ["case"], costs)
     assert lost == [1.5]
     assert off == pytest.approx([5 / 6, 9 / 5])
@@ -111,18 +114,107 @@ def test_what_is_near_the_best_of_its_class_decides_the_fit():
     np.testing.assert_allclose([costs.predict(p, H100) / p.time for p in near], 1.0, rtol=0.05)
 
 
-def test_the_costs_are_written_as_a_module(measured, tmp_path, monkeypatch):
-    target = tmp_path / "choice_costs.py"
-    target.write_text(fit_choice.TARGET.read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setattr(fit_choice, "TARGET", target)
+def test_the_costs_are_written_as_the_choice_reads_them(measured, tmp_path):
     costs = fit_choice.fit(measured, list(measured.cases))
-    for _ in range(2):  # over what it wrote itself, too
-        fit_choice.write_costs(costs, "a GPU, today")
-    space = {}
-    exec(target.read_text(encoding="utf-8"), space)
-    assert space["FITTED_ON"] == "a GPU, today"
-    assert space["COSTS"] == {name: dict(groups) for name, groups in costs.costs.items()}
-    assert space["FACTORS"] == {}
+    costs.factors["csb_rows"] = {"form=direct": 1.25}
+    path = tmp_path / "costs.json"
+    path.write_text(fit_choice.costs_text(costs, "a GPU, today"), encoding="utf-8")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert found["fitted_on"] == "a GPU, today"
+    assert found["factors"] == {"csb_rows": {"form=direct": 1.25}}
+    assert found["costs"] == {
+        kernel: {group: list(values) for group, values in groups.items()}
+        for kernel, groups in costs.costs.items()
+    }
+
+
+def test_the_kept_times_give_the_costs_that_the_choice_reads():
+    sweep, beside = fit_data.read(fit_choice.KEPT), fit_data.read(fit_choice.KEPT_BESIDE)
+    assert fit_choice.place_of(sweep) == FITTED_ON
+    costs, rows = fit_choice.fit_all(sweep, beside)
+    assert {kernel: set(groups) for kernel, groups in costs.costs.items()} == {
+        kernel: set(groups) for kernel, groups in COSTS.items()
+    }
+    committed, count = Costs(COSTS, FACTORS), 0
+    for data, classes in ((sweep, ("fp32", "tf32")), (beside, ("fp32", "tf32"))):
+        measured = fit_choice.Measured(data, classes)
+        for point in (point for points in measured.cases.values() for point in points):
+            now, then = (found.predict(point, measured.limits) for found in (costs, committed))
+            assert (now is None) == (then is None)
+            if now is not None:
+                assert now == pytest.approx(then, rel=2e-3)
+                count += 1
+    assert count > 3000
+    published = json.loads(fit_choice.LOSSES.read_text(encoding="utf-8"))["losses"]
+    for name, found in published.items():
+        assert [row["set"] for row in found] == [row["set"] for row in rows[name]]
+        for then, now in zip(found, rows[name], strict=True):
+            assert now["mean"] == pytest.approx(then["mean"], abs=2e-3)
+
+
+def test_a_sweep_is_kept_and_read_as_it_was(tmp_path):
+    lengths = np.random.default_rng(4).integers(0, 90, 200)
+    matrix, params = (
+        ("layer", "model", "method", "0.9"),
+        {"form": "direct", "tile_n": 64, "warps": 4, "split": 2},
+    )
+    sides = {op: Structure(200, 300, lengths, op == "A.T@B") for op in ("A@B", "A.T@B")}
+    timings = [
+        fit_data.Timing(matrix, op, n, "csb_rows", params | {"split": split}, sides[op], 1.5 * split + n)
+        for op in sides
+        for n in (128, 512)
+        for split in (1, 4)
+    ]
+    sweep = fit_data.Sweep({"name": "a GPU"}, "2026-01-02T03:04", [["--sweep"]], timings)
+    path = tmp_path / "kept.json.gz"
+    fit_data.write(path, sweep)
+    found = fit_data.read(path)
+    assert (found.device, found.when, found.runs) == (sweep.device, sweep.when, sweep.runs)
+
+    def plain(timing):
+        return (*timing[:4], sorted(timing.params.items()), timing.time)
+
+    assert sorted(map(plain, found.timings)) == sorted(map(plain, timings))
+    for timing in found.timings:
+        true, kept = sides[timing.op], timing.structure
+        assert kept.turned == true.turned
+        assert (kept.rows, kept.inner, kept.nnz, kept.longest) == (200, 300, true.nnz, true.longest)
+        assert [kept.heaviest(tile) for tile in (64, 128, 512)] == [true.heaviest(t) for t in (64, 128, 512)]
+        assert [kept.pieces(length) for length in (8, 16)] == [true.pieces(length) for length in (8, 16)]
+    again = tmp_path / "again.json.gz"
+    fit_data.write(again, found)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_variant_that_was_timed_again_has_its_last_time(tmp_path):
+    layer = gpu_sets.held_out(quick=True)[0]
+    facts = layer.facts() | {"m": 384, "k": 384, "nnz": 44237}
+    record = {"layer": 0, "kernel": "csb_rows", "op": "A.T@B", "n": 64, "dtype": "float32", "status": "ok"}
+    record |= {"params": {"form": "direct", "tile_n": 64, "warps": 4, "split": 2, "choice": "model"}}
+    files = []
+    for number, time in enumerate((5.0, 7.0)):
+        others = [
+            record | {"median_us": time},
+            record | {"median_us": 1.0, "stored": "transpose"},
+            record | {"status": "wrong"},
+            record | {"median_us": 2.0, "dtype": "float16"},
+            record | {"median_us": 3.0, "kernel": "cusparse_csr_alg2", "params": {}},
+        ]
+        files.append(tmp_path / f"{number}.json")
+        gpu_data.write(
+            files[-1],
+            {"device": {}, "when": str(number), "arguments": ["--dlmc", "x", "--sweep"]},
+            [facts],
+            others,
+        )
+    sweep = fit_data.read_sweeps(files, tmp_path)
+    (timing,) = sweep.timings
+    assert (sweep.when, timing.time, timing.op) == ("1", 7.0, "A.T@B")
+    assert sweep.runs == [["--sweep"]] * 2
+    assert timing.params == {"form": "direct", "tile_n": 64, "warps": 4, "split": 2}
+    csr = layer.load()
+    assert timing.structure.turned
+    assert timing.structure.longest == np.bincount(csr.indices).max()
 
 
 def test_held_out_matrices_are_the_same_every_time_and_as_sparse_as_they_say():
@@ -144,21 +236,3 @@ def test_the_kinds_of_patterns_differ_as_they_say():
         for kind in ("uniform", "clustered")
     }
     assert blocks["clustered"].std() > 3 * blocks["uniform"].std()
-
-
-def test_a_later_sweep_scales_what_was_changed(measured):
-    costs = fit_choice.fit(measured, list(measured.cases))
-    newer = {
-        case: [p._replace(time=0.8 * p.time) for p in points if p.variant.config == "64"]
-        for case, points in measured.cases.items()
-    }
-    chosen = {False: list(newer)[1:], True: list(newer)[:1]}
-    slow = newer[chosen[True][0]]
-    slow[:] = [point._replace(time=1e6) for point in slow]  # held out: no fit may see it
-    newer = types.SimpleNamespace(cases=newer, limits=H100, chosen=chosen.get)
-    fit_choice.correct(costs, newer)
-    first, second = fit_choice.later_losses(newer, costs, "now")
-    assert (first["mean"], second["cases"]) == (1.0, 1)
-    factors = costs.factors["csb_wgmma"]
-    assert factors["64"] == pytest.approx(0.8, rel=0.03)
-    assert "128" not in factors

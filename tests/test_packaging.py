@@ -126,6 +126,9 @@ def test_a_wheel_holds_the_kernels_under_the_package_and_nothing_beside_it(unpac
     sources = {path.name for path in (ROOT / "kernels" / "cuda").glob("*.cu*")}
     assert {path.name for path in (unpacked_wheel / "csbviz" / "_kernels" / "cuda").glob("*.cu*")} == sources
     assert sources
+    data = {path.relative_to(ROOT) for path in (ROOT / "csbviz").rglob("*.json")}
+    assert {path.relative_to(unpacked_wheel) for path in (unpacked_wheel / "csbviz").rglob("*.json")} == data
+    assert data
     (info,) = unpacked_wheel.glob("*.dist-info")
     assert "csbviz = csbviz.cli:main" in (info / "entry_points.txt").read_text()
 

@@ -78,9 +78,6 @@ _PIECES = (
 )
 """Launches of csb_rows that cut rows into pieces: those that won in a sweep of its own."""
 
-_MOST_CLUSTER = 1
-"""Clusters that share tiles of B were the fastest for no product."""
-
 
 def choice_candidates(name: str, A: CSBMatrix, op: str, n: int) -> Iterable[dict[str, Any]]:
     """Settings of a kernel for a product, each of which it can run; empty where the choice knows none.
@@ -101,7 +98,7 @@ def choice_candidates(name: str, A: CSBMatrix, op: str, n: int) -> Iterable[dict
     if name.startswith("csb_wgmma"):
         rows, inner = A.shape[::-1] if is_transposed(op) else A.shape
         shapes = wgmma_plan.candidates(rows, inner, n, current_device().multiprocessors)
-        return [shape._asdict() for shape in shapes if shape.cluster <= _MOST_CLUSTER]
+        return [shape._asdict() for shape in shapes]
     kernel = get_kernel(name)
     return kernel.candidates(A, op, n) if kernel.candidates is not None else ()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TERMS", "Structure", "Variant", "structure_of", "tensor_slowdown", "terms", "variant_of"]
 
-TERMS = {"blocks": 13, "panel": 14, "direct": 19, "pieces": 15}
+TERMS = {"blocks": 13, "panel": 14, "direct": 20, "pieces": 16}
 """Number of terms of each form."""
 
 _STEP = 64
@@ -50,18 +50,46 @@ _THREADS_RESIDENT = 1024
 class Structure:
     """What the model asks of a matrix in one direction.
 
+    Parameters
+    ----------
+    rows, inner : int
+        Rows of C, rows of B.
+    lengths : array of int
+        Entries of each row.
+    turned : bool
+        Whether the rows lie across the order in which blocks keep their entries, as in A.T@B.
+
     Attributes
     ----------
-    rows, inner, nnz : int
-        Rows of C, rows of B, entries.
+    rows, inner, turned
+        As given.
+    nnz : int
+        Entries.
     longest : int
         Entries of the longest row.
     """
 
-    def __init__(self, rows: int, inner: int, lengths: np.ndarray):
-        self.rows, self.inner = rows, inner
+    def __init__(self, rows: int, inner: int, lengths: np.ndarray, turned: bool = False):
+        self.rows, self.inner, self.turned = rows, inner, turned
         self.nnz, self.longest = int(lengths.sum()), int(lengths.max(initial=0))
         self._lengths, self._heaviest, self._pieces = lengths, {}, {}
+
+    @classmethod
+    def summed(
+        cls,
+        rows: int,
+        inner: int,
+        turned: bool,
+        nnz: int,
+        longest: int,
+        heaviest: dict[int, int],
+        pieces: dict[int, int],
+    ) -> Structure:
+        """A structure whose lengths of rows are not at hand, only what `heaviest` and `pieces` gave."""
+        found = cls(rows, inner, np.zeros(0, np.int64), turned)
+        found.nnz, found.longest, found._lengths = nnz, longest, None
+        found._heaviest, found._pieces = dict(heaviest), dict(pieces)
+        return found
 
     def heaviest(self, tile_m: int) -> int:
         """Entries of the fullest tile of `tile_m` rows."""
@@ -86,7 +114,7 @@ def structure_of(A: CSBMatrix, op: str) -> Structure:
         coordinates = A.coordinates()
         for turned, view in ((False, A), (True, A.T)):
             lengths = np.bincount(coordinates[turned], minlength=view.shape[0])
-            A.cache["structure", turned] = Structure(*view.shape, lengths)
+            A.cache["structure", turned] = Structure(*view.shape, lengths, turned)
     return A.cache[key]
 
 
@@ -274,6 +302,7 @@ def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         *(gathers * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
         rows * tiles * 1e-3,
         longest * tile_n * 1e-4,
+        structure.turned * nnz * tiles * 1e-6,  # values that lie apart
     )
 
 
@@ -299,4 +328,5 @@ def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         structure.inner * n * 1e-6,
         _up(structure.longest, length) * 1e-1,
         *(work * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
+        structure.turned * nnz * tiles * 1e-6,  # values that lie apart
     )

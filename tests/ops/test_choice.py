@@ -193,6 +193,7 @@ def test_the_structure_is_counted_in_both_directions():
         found = structure_of(A, op)
         assert (found.rows, found.inner, found.nnz) == (*cells.shape, cells.sum())
         assert found.longest == cells.sum(axis=1).max()
+        assert found.turned == (op == "A.T@B")
         for tile in (16, 64, 128):
             tiles = [cells[begin : begin + tile].sum() for begin in range(0, len(cells), tile)]
             assert found.heaviest(tile) == max(tiles)
@@ -278,6 +279,17 @@ def test_terms_of_pieces_count_what_rows_are_cut_into():
     groups = 1 + 1.1 * 96 / 32  # pieces, of which 8 warps take 4 each
     assert small[4] == pytest.approx(groups / 4)
     assert small[3] == pytest.approx(groups / 4 * 8)
+
+
+@pytest.mark.parametrize("params", [DIRECT, PIECES])
+def test_values_that_lie_apart_are_counted_where_the_product_is_turned(params):
+    lengths = np.full(256, 40)
+    variant = variant_of("csb_rows", params)
+    straight, turned = (
+        terms(Structure(256, 512, lengths, way), variant, 128, H100, 1) for way in (False, True)
+    )
+    assert straight[:-1] == turned[:-1]
+    assert (straight[-1], turned[-1]) == (0, pytest.approx(256 * 40 * 2 * 1e-6))  # tiles of 64 columns
 
 
 def test_launches_of_rows_share_costs_by_form_and_columns():
