@@ -42,6 +42,10 @@ NEARNESS = 2.0
 """A variant weighs as much in the fit as the best time of its product over its own, to this power: what is
 far from the best need not be predicted well, if only it is not chosen."""
 
+CAUTION = 2.0
+"""How much more the square of an error counts where the prediction is too low: such a variant is chosen
+although it is slow, while one that is thought too slow only leaves its place to the next."""
+
 DATA = Path(__file__).resolve().parent.parent / "docs" / "data"
 KEPT, KEPT_BESIDE, LOSSES = (
     DATA / name for name in ("choice_sweep.json.gz", "choice_sweep_mma.json.gz", "choice.json")
@@ -152,9 +156,13 @@ def _fit_group(points: tuple[Point, ...], weights: np.ndarray, limits: DeviceLim
         counted = np.array([terms(p.structure, p.variant, p.n, limits, resident) for p in points])
         scale = counted.max(axis=0)
         scale[scale == 0] = 1.0
-        # A weak pull towards zero keeps terms out that the data cannot tell apart.
-        system = np.vstack((counted / scale * (weights / times)[:, None], 1e-3 * np.eye(count)))
-        costs, residual = nnls(system, np.concatenate((weights, np.zeros(count))))
+        squares = np.ones(times.size)
+        for _ in range(3):
+            each = weights * np.sqrt(squares)
+            # A weak pull towards zero keeps terms out that the data cannot tell apart.
+            system = np.vstack((counted / scale * (each / times)[:, None], 1e-3 * np.eye(count)))
+            costs, residual = nnls(system, np.concatenate((each, np.zeros(count))))
+            squares = np.where(counted / scale @ costs < times, CAUTION, 1.0)
         if best is None or residual < best[0]:
             best = residual, resident, costs / scale
     _, resident, costs = best
