@@ -86,8 +86,8 @@ def watch(tool: str, name: str, seconds: float) -> bool:
     clean = bool(done and summary and not wrong and re.match(r"0 (errors|hazards)", summary[1]))
     print(f"{tool:10s} {name:16s} {done[1] if done else '0':>4s} products: {said}", flush=True)
     if not clean:
-        reports = [line for line in text.splitlines() if line.startswith(("=========  ", "WRONG"))]
-        print("\n".join(reports[:12]), flush=True)
+        reports = [line for line in text.splitlines() if line.startswith(("=========", "WRONG"))]
+        print("\n".join(reports[:40]), flush=True)
     return clean
 
 

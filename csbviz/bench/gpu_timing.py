@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import shutil
 import subprocess
 import sys
@@ -281,6 +282,8 @@ def release_memory() -> None:
     """Give the memory that CuPy keeps for later back to others, if this process has loaded CuPy."""
     cupy = sys.modules.get("cupy")
     if cupy is not None:
+        _sweep_parts.cache_clear()
+        gc.collect()  # matrices and what was made ready for them refer to each other
         cupy.get_default_memory_pool().free_all_blocks()
         cupy.get_default_pinned_memory_pool().free_all_blocks()
 
