@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from benchmarks import gpu_data
 from benchmarks.gpu_sets import collection, held_out
-from csbviz.ops.choice_terms import Structure
-from csbviz.ops.registry import get_kernel, is_transposed
+from csbviz.formats import CSBMatrix
+from csbviz.ops.choice_terms import Structure, structure_of
+from csbviz.ops.registry import SPMM_OPS, get_kernel, is_transposed
 
 __all__ = ["Sweep", "Timing", "read", "read_sweeps", "write"]
 
 _FACTS = ("matrix", "model", "method", "target")
+BLOCK = 64
+"""Side of the blocks of a sweep, which decides how rows are cut."""
+
 _TILES = (16, 32, 64, 128, 256, 512)
-_LENGTHS = (4, 8, 16, 32, 64)
+_LENGTHS = (4, 8, 16)
 """Heights of tiles and lengths of pieces that the kept file can answer for."""
 
 
@@ -122,12 +124,8 @@ def _structures(folder: Path, needed: set) -> dict[tuple, dict[bool, Structure]]
     for layer in [*collection(folder), *held_out()]:
         key = tuple(layer.facts()[name] for name in _FACTS)
         if key in needed:
-            csr = layer.load()
-            columns = np.bincount(csr.indices, minlength=csr.shape[1])
-            found[key] = {
-                False: Structure(*csr.shape, np.diff(csr.indptr)),
-                True: Structure(*csr.shape[::-1], columns, True),
-            }
+            A = CSBMatrix.from_scipy(layer.load(), block_shape=BLOCK)
+            found[key] = {is_transposed(op): structure_of(A, op) for op in SPMM_OPS}
     return found
 
 
@@ -175,7 +173,7 @@ def read(path: Path) -> Sweep:
     sides = []
     for *matrix, op, rows, inner, nnz, longest, heaviest, pieces in data["sides"]:
         heaviest = dict(zip(_TILES, heaviest, strict=True))
-        pieces = dict(zip(_LENGTHS, pieces, strict=True))
+        pieces = dict(zip(_LENGTHS, map(tuple, pieces), strict=True))
         turned = is_transposed(op)
         structure = Structure.summed(rows, inner, turned, nnz, longest, heaviest, pieces)
         sides.append((tuple(matrix), op, structure))

@@ -7,10 +7,13 @@ through the L1 cache; "pieces": so do groups of lanes with a few entries of a ro
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from csbviz.ops.cuda import panel_launch
 from csbviz.ops.registry import get_kernel, is_transposed
 
 if TYPE_CHECKING:
@@ -58,6 +61,8 @@ class Structure:
         Entries of each row.
     turned : bool
         Whether the rows lie across the order in which blocks keep their entries, as in A.T@B.
+    pieces : callable, optional
+        Gives what `pieces` gives; by default every row is cut as seldom as can be.
 
     Attributes
     ----------
@@ -69,10 +74,18 @@ class Structure:
         Entries of the longest row.
     """
 
-    def __init__(self, rows: int, inner: int, lengths: np.ndarray, turned: bool = False):
+    def __init__(
+        self,
+        rows: int,
+        inner: int,
+        lengths: np.ndarray,
+        turned: bool = False,
+        pieces: Callable[[int], tuple[int, int]] | None = None,
+    ):
         self.rows, self.inner, self.turned = rows, inner, turned
         self.nnz, self.longest = int(lengths.sum()), int(lengths.max(initial=0))
-        self._lengths, self._heaviest, self._pieces = lengths, {}, {}
+        self._lengths, self._heaviest = lengths, {}
+        self._cut = self._cut_seldom if pieces is None else pieces
 
     @classmethod
     def summed(
@@ -83,12 +96,12 @@ class Structure:
         nnz: int,
         longest: int,
         heaviest: dict[int, int],
-        pieces: dict[int, int],
+        pieces: dict[int, tuple[int, int]],
     ) -> Structure:
         """A structure whose lengths of rows are not at hand, only what `heaviest` and `pieces` gave."""
-        found = cls(rows, inner, np.zeros(0, np.int64), turned)
+        found = cls(rows, inner, np.zeros(0, np.int64), turned, pieces.__getitem__)
         found.nnz, found.longest, found._lengths = nnz, longest, None
-        found._heaviest, found._pieces = dict(heaviest), dict(pieces)
+        found._heaviest = dict(heaviest)
         return found
 
     def heaviest(self, tile_m: int) -> int:
@@ -99,11 +112,13 @@ class Structure:
             self._heaviest[tile_m] = int(sums.max())
         return self._heaviest[tile_m]
 
-    def pieces(self, length: int) -> int:
-        """Pieces of at most `length` entries that all rows are cut into; an empty row is one, too."""
-        if length not in self._pieces:
-            self._pieces[length] = int(np.maximum(1, -(-self._lengths // length)).sum())
-        return self._pieces[length]
+    def pieces(self, length: int) -> tuple[int, int]:
+        """Pieces of at most `length` entries that are of one row at most, and of all; an empty row is one."""
+        return self._cut(length)
+
+    def _cut_seldom(self, length: int) -> tuple[int, int]:
+        counts = np.maximum(1, -(-self._lengths // length))
+        return int(counts.max(initial=0)), int(counts.sum())
 
 
 def structure_of(A: CSBMatrix, op: str) -> Structure:
@@ -114,8 +129,15 @@ def structure_of(A: CSBMatrix, op: str) -> Structure:
         coordinates = A.coordinates()
         for turned, view in ((False, A), (True, A.T)):
             lengths = np.bincount(coordinates[turned], minlength=view.shape[0])
-            A.cache["structure", turned] = Structure(*view.shape, lengths, turned)
+            pieces = functools.partial(_pieces_of, A, turned)
+            A.cache["structure", turned] = Structure(*view.shape, lengths, turned, pieces)
     return A.cache[key]
+
+
+def _pieces_of(A: CSBMatrix, turned: bool, length: int) -> tuple[int, int]:
+    """As csb_rows cuts them: also where the next entry is too far away for the code of a step."""
+    found = panel_launch.structure_of(A, turned).pieces(length)
+    return found.most, found.total
 
 
 class Variant(NamedTuple):
@@ -308,7 +330,7 @@ def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
 
 def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> tuple:
     tile_n, length, warps, nnz = launch["tile_n"], launch["length"], launch["warps"], structure.nnz
-    tiles, pieces = _up(n, tile_n), structure.pieces(length)
+    tiles, (most, pieces) = _up(n, tile_n), structure.pieces(length)
     # A lane has four columns; a CTA has rows of one block row only, whose last CTA is not full.
     groups = _up(structure.rows, _STEP) + 1.1 * pieces * tile_n / (128 * warps)
     ctas, held = groups * tiles, max(1, 65536 // (32 * warps * (24 + 4 * length)))  # by registers
@@ -326,7 +348,7 @@ def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         pieces * tiles * 1e-4,
         structure.rows * n * 1e-6,
         structure.inner * n * 1e-6,
-        _up(structure.longest, length) * 1e-1,
+        most * 1e-1,
         *(work * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
         structure.turned * nnz * tiles * 1e-6,  # values that lie apart
     )

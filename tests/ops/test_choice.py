@@ -24,6 +24,7 @@ from csbviz.ops.choice_terms import (
 )
 from csbviz.ops.cuda import mma
 from csbviz.ops.cuda.module import DeviceLimits
+from csbviz.ops.cuda.pieces_plan import count_pieces
 from csbviz.ops.registry import Kernel, Prepared
 from csbviz.ops.tuned import remember
 
@@ -199,6 +200,17 @@ def test_the_structure_is_counted_in_both_directions():
             assert found.heaviest(tile) == max(tiles)
 
 
+def test_rows_are_cut_as_the_kernel_cuts_them():
+    # A row of entries that lie far apart beside a full block: the codes have few bits for steps.
+    cells = np.zeros((64, 2048), np.float32)
+    cells[0, ::40] = cells[:, :64] = 1.0
+    A = CSBMatrix.from_scipy(sp.csr_matrix(cells), block_shape=64)
+    structure = structure_of(A, "A@B")
+    found = count_pieces(A, False, 8)
+    assert structure.pieces(8) == (found.most, found.total)
+    assert found.total > Structure(64, 2048, (cells != 0).sum(axis=1)).pieces(8)[1]
+
+
 H100 = DeviceLimits(0, 132, 232448, (9, 0), 50 << 20, 233472, 2048)
 SMALL = DeviceLimits(0, 4, 232448, (9, 0), 50 << 20, 233472, 2048)
 
@@ -270,8 +282,8 @@ def test_terms_are_as_many_as_costs_and_grow_with_the_work(kernel, params, form)
 
 def test_terms_of_pieces_count_what_rows_are_cut_into():
     structure = Structure(64, 512, np.array([0, 3, 4, 9] * 16))
-    assert structure.pieces(4) == 16 * (1 + 1 + 1 + 3)
-    assert structure.pieces(64) == 64
+    assert structure.pieces(4) == (3, 16 * (1 + 1 + 1 + 3))
+    assert structure.pieces(64) == (1, 64)
     variant = Variant("pieces", "", "", {"tile_n": 32, "length": 4, "warps": 8})
     small, large = (terms(structure, variant, n, SMALL, 1) for n in (32, 1024))
     assert len(small) == TERMS["pieces"]
