@@ -136,6 +136,17 @@ def test_a_wrong_kernel_is_reported_without_a_time(run):
     assert "The result is off." in table["Status"][0]
 
 
+def test_kernels_that_cannot_run_are_named_below_the_table_with_their_cases(run):
+    none = {"status": "unavailable", "message": "It takes 8 columns.", "median_us": None, "rel_error": None}
+    missing = [record("csr_mkl", 1.0, n=n, title="CSR (MKL)", **none) for n in (8, 16)]
+    app = run(Service(found(record("csb_cpu", 100.0), *missing)))
+    table = app.test.dataframe[0].value
+    assert table["Status"].tolist() == ["verified", "cannot run", "cannot run"]
+    assert "λ" not in table
+    says = "**CSR (MKL)** has no time for A·B, N = 8 and A·B, N = 16: It takes 8 columns"
+    assert says in app.words.replace("\\", "")
+
+
 def test_unsteady_times_are_called_unsteady(run):
     app = run(Service(found(record("csb_cpu", 100.0, p75_us=300.0), record("csr_mkl", 200.0))))
     assert "of 1 measurement are unsteady (quartiles 202 % of the median" in app.test.warning[0].value

@@ -27,7 +27,7 @@ __all__ = ["about", "plan_line", "show", "show_recorded", "weights_in_words"]
 
 _FORMATS = {"csb": "CSB", "csr": "CSR", "dense": "dense"}
 _ROW_HEIGHT, _MOST_ROWS = 35, 24
-_STATUS = {"ok": "verified", "wrong": "wrong result", "unavailable": "cannot run here", "failed": "failed"}
+_STATUS = {"ok": "verified", "wrong": "wrong result", "unavailable": "cannot run", "failed": "failed"}
 
 
 def about(view: data.View) -> dict[str, str]:
@@ -234,6 +234,8 @@ def _table(records: list[Record], label: str = "") -> None:
     frame = pd.DataFrame([_row(record, scale) for record in records])
     if len({record.precision for record in records}) == 1:
         frame = frame.drop(columns="Class")
+    if frame["λ"].isna().all():
+        frame = frame.drop(columns="λ")
     st.dataframe(
         frame,
         hide_index=True,
@@ -247,7 +249,7 @@ def _table(records: list[Record], label: str = "") -> None:
             "Class": st.column_config.TextColumn(
                 "Class", width=60, help="Precision class: only kernels of one class are compared"
             ),
-            "Kernel": st.column_config.TextColumn("Kernel", pinned=False),
+            "Kernel": st.column_config.TextColumn("Kernel", pinned=False, width=250),
             "Status": st.column_config.TextColumn("Status", width=95),
             "Median": number(f"Median ({unit})", format="%.4g"),
             "Quartiles": st.column_config.TextColumn(f"Quartiles ({unit})", alignment="right"),
@@ -267,6 +269,22 @@ def _table(records: list[Record], label: str = "") -> None:
         dtypes = list_of(dict.fromkeys(record.dtype for record in timed))
         when = f"{label}." if label else f"Measured here {first.when}."
         st.caption(escape(f"{first.device_name}{threads}, {first.mode}, {dtypes}. {when}"))
+    for kernel, cases, message in _without_times(records):
+        st.caption(f"**{escape(kernel)}** has no time for {escape(cases)}: {escape(message)}")
+
+
+def _without_times(records: list[Record]) -> list[tuple[str, str, str]]:
+    """Kernels that cannot run, for which cases, and why: a cell of the table is too narrow for that."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if record.status == "unavailable":
+            found.setdefault((record.title, record.message), []).append(_case_name(record.op, record.n))
+    return [(kernel, list_of(cases), message) for (kernel, message), cases in found.items()]
+
+
+def _status(record: Record) -> str:
+    why = f": {record.message}" if record.status in ("wrong", "failed") else ""
+    return _STATUS[record.status] + why
 
 
 def _row(record: Record, scale: float) -> dict[str, Any]:
@@ -278,7 +296,7 @@ def _row(record: Record, scale: float) -> dict[str, Any]:
         "N": record.n,
         "Class": class_name(record.precision),
         "Kernel": f"{record.title}{balance}{threads}",
-        "Status": _STATUS[record.status] + (f": {record.message}" if record.message else ""),
+        "Status": _status(record),
         "Median": None,
         "Quartiles": "",
         "CSR": record.speedup_vs_csr,
