@@ -67,6 +67,31 @@ def time_table(data: dict, kind: str) -> str:
     return "\n".join(lines)
 
 
+def sparsity_table(data: dict) -> str:
+    """Every strategy at every sparsity: its speed over block rows in order, λ before and after, and wins."""
+    found = cases(data)
+    targets = sorted({key[2] for key in found}, key=float)
+    head = [f"{100 * float(target):.0f} %" for target in targets]
+    lines = [f"| strategy | {' | '.join(head)} |", "| --- |" + " --- |" * len(head)]
+    for variant in dict.fromkeys(v for group in found.values() for v in group):
+        if variant == BEFORE:
+            continue
+        cells = []
+        for target in targets:
+            own = {key: group for key, group in found.items() if key[2] == target and variant in group}
+            if not own:
+                cells.append("")
+                continue
+            wins = sum(min(group, key=lambda v: group[v]["median_us"]) == variant for group in own.values())
+            before, after = (
+                float(np.median([group[which]["measured"] for group in own.values()]))
+                for which in (BEFORE, variant)
+            )
+            cells.append(f"{gain(own, variant):.2f}, λ {before:.2f} → {after:.2f}, {wins} of {len(own)}")
+        lines.append(f"| {name_of(variant)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def gain(groups: dict, variant: tuple, n: int | None = None, height: str | None = None) -> float:
     """How many times as fast as block rows in order, geometric mean over the products with N columns."""
 
@@ -100,6 +125,10 @@ def layer_table(data: dict) -> str:
     return "\n".join(lines)
 
 
+_SPARSITY = (
+    "All layers of a sparsity together: speed over block rows in order, measured λ of those and of the "
+    "strategy (medians), and in how many products the strategy is the fastest of all."
+)
 _BOLD = "Speed-ups over block rows in order, without tickets. Bold: the fastest, where it gains 2 % or more."
 
 
@@ -129,6 +158,7 @@ def tables(data: dict) -> str:
     if not any("by_height" in record for record in data["records"]):
         place = place.replace(", *whole block rows* the same with items of 64 rows", "")
     parts += [place, *filter(None, [data.get("note")])]
+    parts += ["#### By sparsity", _SPARSITY, sparsity_table(data)]
     return "\n\n".join((*parts, "#### Product by product", _BOLD, layer_table(data)))
 
 

@@ -29,6 +29,23 @@ def test_times_are_compared_with_block_rows_in_order():
     assert len(lines) == 4
 
 
+def test_every_sparsity_shows_speed_balance_and_wins():
+    records = [
+        record("in_order", "grid", 8.0, measured=1.5),
+        record("swizzle", "grid", 4.0),
+        record("in_order", "grid", 8.0, n=64, measured=1.7),
+        record("swizzle", "grid", 16.0, n=64),
+        record("in_order", "grid", 6.0, target="0.98"),
+        record("stream_k", "shares", 3.0, target="0.98", measured=1.0),
+    ]
+    lines = report.sparsity_table({"records": records}).splitlines()
+    assert lines[0] == "| strategy | 90 % | 98 % |"
+    assert lines[2:] == [
+        "| `swizzle`\\* | 1.00, λ 1.60 → 1.25, 1 of 2 |  |",
+        "| `stream_k`\\* |  | 2.00, λ 1.25 → 1.00, 1 of 1 |",
+    ]
+
+
 def test_the_best_of_a_product_is_bold():
     size = {"m": 512, "k": 2048, "nnz": 104857}
     records = [
