@@ -18,11 +18,12 @@ from csbviz.ops.cuda.few_plan import (
     choose_shape,
     shared_bytes,
 )
+from csbviz.ops.cuda.hopper import register_for_hopper, without_launch
 from csbviz.ops.cuda.launch import B, C, LaunchPlan, run_with
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.storage import block_strides, device_arrays
 from csbviz.ops.cuda.wgmma_plan import blocks_reason, is_live, range_reason, scale_exponent
-from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
+from csbviz.ops.registry import Prepared, is_transposed
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -110,10 +111,8 @@ def prepare(
         depth=depth,
         split=split,
     )
-    if rows == 0 or n == 0:
-        return Prepared(lambda operand, out: out, 0, params=shape._asdict())
-    if inner == 0:
-        return Prepared(lambda operand, out: (out.fill(0), out)[1], 0, params=shape._asdict())
+    if (nothing := without_launch(rows, inner, n, shape._asdict())) is not None:
+        return nothing
     launch = _launch(A, is_transposed(op), n, KINDS[precision], shape)
     return Prepared(run_with(launch), A.nbytes, params=shape._asdict(), launch=launch)
 
@@ -149,44 +148,26 @@ def _launch(A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape) -> L
     )
 
 
-def _candidates(A: CSBMatrix, op: str, n: int) -> list[dict[str, int]]:
-    """Settings worth trying for a product."""
-    rows, inner = A.shape[::-1] if is_transposed(op) else A.shape
-    return [shape._asdict() for shape in candidates(rows, inner, n, current_device().multiprocessors)]
-
-
-def _register(name: str, title: str, precision: str, summary: str) -> None:
-    register(
-        Kernel(
-            name=name,
-            title=title,
-            format="csb",
-            device="cuda",
-            ops=SPMM_OPS,
-            dtypes=("float32",),
-            precision={"float32": precision},
-            prepare=functools.partial(prepare, precision=precision),
-            summary=summary,
-            tunables=TUNABLES,
-            min_capability=(9, 0),
-            exact_capability=True,
-            requires=unavailable,
-            accepts=functools.partial(accepts, precision=precision),
-            candidates=_candidates,
-        )
-    )
-
-
+_register = functools.partial(
+    register_for_hopper,
+    prepare=prepare,
+    accepts=accepts,
+    unavailable=unavailable,
+    candidates=candidates,
+    tunables=TUNABLES,
+)
 _register(
     "csb_few",
     "CSB (Hopper, few columns)",
-    "fp32",
     "A CTA holds the few blocks that it multiplies at once, so that a product of few columns is one short "
     "chain; float32 operands are split into pairs of float16 and need three products.",
+    {"float32": "fp32"},
+    "fp32",
 )
 _register(
     "csb_few_tf32",
     "CSB (Hopper, few columns, TF32)",
-    "tf32",
     "As csb_few with one product, after scaling to float16, which has TF32's 11 bits.",
+    {"float32": "tf32"},
+    "tf32",
 )

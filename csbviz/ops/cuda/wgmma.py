@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from csbviz.ops.cuda.hopper import register_for_hopper, without_launch
 from csbviz.ops.cuda.launch import B, C, Launches, LaunchPlan, run_with
 from csbviz.ops.cuda.module import current_device, get_kernel, missing_reason
 from csbviz.ops.cuda.storage import block_strides, device_arrays
@@ -29,7 +30,7 @@ from csbviz.ops.cuda.wgmma_plan import (
     stages,
 )
 from csbviz.ops.cuda.workspace import PerStream, new_array
-from csbviz.ops.registry import SPMM_OPS, Kernel, Prepared, is_transposed, register
+from csbviz.ops.registry import Prepared, is_transposed
 
 if TYPE_CHECKING:
     from csbviz.formats import CSBMatrix
@@ -110,10 +111,8 @@ def prepare(
     shape = choose_shape(
         rows, inner, n, current_device().multiprocessors, kind, A.nnz / max(1, rows * inner), **wanted
     )
-    if rows == 0 or n == 0:
-        return Prepared(lambda operand, out: out, 0, params=shape._asdict())
-    if inner == 0:
-        return Prepared(lambda operand, out: (out.fill(0), out)[1], 0, params=shape._asdict())
+    if (nothing := without_launch(rows, inner, n, shape._asdict())) is not None:
+        return nothing
     product = _Product(A, transpose, n, kind, shape)
     return Prepared(
         run_with(product),
@@ -219,47 +218,27 @@ def _ctas(shape: Shape, tiles: int, multiprocessors: int) -> int:
     return -(-tiles // rounds)
 
 
-def _candidates(A: CSBMatrix, op: str, n: int) -> list[dict[str, int]]:
-    """Settings worth trying for a product."""
-    rows, inner = A.shape[::-1] if is_transposed(op) else A.shape
-    return [shape._asdict() for shape in candidates(rows, inner, n, current_device().multiprocessors)]
-
-
-def _register(name: str, title: str, dtypes: tuple[str, ...], precision: str | None, summary: str) -> None:
-    register(
-        Kernel(
-            name=name,
-            title=title,
-            format="csb",
-            device="cuda",
-            ops=SPMM_OPS,
-            dtypes=dtypes,
-            precision={dtype: precision or _CLASS[dtype] for dtype in dtypes},
-            prepare=functools.partial(prepare, precision=precision),
-            summary=summary,
-            tunables=TUNABLES,
-            min_capability=(9, 0),
-            exact_capability=True,
-            requires=unavailable,
-            accepts=functools.partial(accepts, precision=precision),
-            candidates=_candidates,
-        )
-    )
-
-
+_register = functools.partial(
+    register_for_hopper,
+    prepare=prepare,
+    accepts=accepts,
+    unavailable=unavailable,
+    candidates=candidates,
+    tunables=TUNABLES,
+)
 _register(
     "csb_wgmma",
     "CSB (Hopper tensor cores)",
-    ("float32", "float16", "bfloat16"),
-    None,
     "Compressed blocks are scattered into dense tiles in shared memory and multiplied by wgmma; float32 "
     "operands are split into pairs of float16 and need three products.",
+    _CLASS,
+    None,
 )
 _register(
     "csb_wgmma_tf32",
     "CSB (Hopper tensor cores, TF32 class)",
-    ("float32",),
-    "tf32",
     "Compressed blocks are scattered into dense tiles and multiplied by wgmma, once, after scaling to "
     "float16, which has TF32's 11 bits.",
+    {"float32": "tf32"},
+    "tf32",
 )
