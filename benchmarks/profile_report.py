@@ -17,6 +17,17 @@ from benchmarks.profile_kernels import SAMPLED
 ROOT = Path(__file__).resolve().parent.parent
 DATA, DOCUMENT = ROOT / "docs" / "data" / "ncu.json", ROOT / "docs" / "kernels.md"
 BEGIN, END = "<!-- profile: begin -->", "<!-- profile: end -->"
+LADDER = "<!-- ladder: begin -->", "<!-- ladder: end -->"
+STEPS = (
+    ("csb_simple", {}, 512, "1", "sums in shared memory, entries one by one"),
+    ("csb_gather", {}, 512, "2", "entries gathered by row, sums in registers, 16 bytes of B a lane"),
+    ("csb_rows", {"form": "panel"}, 512, "3", "a panel of B in shared memory for all rows of a tile"),
+    ("csb_mma", {}, 512, "4", "blocks decompressed into tiles for tensor cores, three products"),
+    ("csb_wgmma", {}, 512, "5", "other warps decompress while `wgmma` multiplies from shared memory"),
+    ("csb_wgmma", {}, 128, "5", "the same with few columns"),
+    ("csb_few", {}, 128, "6", "no pipeline: everything is asked for at once"),
+)
+"""Kernel, what is set of it, columns, version, and what it does otherwise than the one before."""
 OPS = {"A@B": "A·B", "A.T@B": "Aᵀ·B", "A@x": "A·x", "A.T@x": "Aᵀ·x"}
 COLUMNS = (
     "kernel",
@@ -114,16 +125,49 @@ def block(data: dict) -> str:
     return "\n\n".join(parts)
 
 
-def tables() -> str:
-    """The tables of the committed profile, or a word where there is none."""
-    return block(json.loads(DATA.read_text())) if DATA.is_file() else "Not profiled yet."
+def ladder(data: dict) -> str:
+    """From version to version: what changed, what it gained, and what moved in the profile."""
+    lowest = min(case["sparsity"] for case in data["cases"])
+    found = {
+        (case["name"], json.dumps(case.get("params") or {}), case["n"], case["sparsity"]): case
+        for case in data["cases"]
+        if case["op"] == "A@B"
+    }
+    sparsities = sorted({case["sparsity"] for case in data["cases"]})
+    head = ["version", "N", "what changed", *(f"µs, {100 * s:.0f} %" for s in sparsities)]
+    head += ["L2 MB", "shared wavefronts", "issue slots", "tensor pipe", "occupancy"]
+    rows, before = [], {}
+    for name, params, n, version, change in STEPS:
+        key = name, json.dumps(params), n
+        if (*key, lowest) not in found:
+            continue
+        times = []
+        for sparsity in sparsities:
+            case = found.get((*key, sparsity))
+            us = combined(case["launches"])["us"] if case else None
+            last = before.get((n, sparsity))
+            gain = f" ({last / us:.1f}x)" if us and last else ""
+            times.append(f"{us:.1f}{gain}" if us else "")
+            before[n, sparsity] = us
+        shown = dict(zip(COLUMNS, row(found[*key, lowest]), strict=True))
+        rest = [shown[name] for name in head[-5:]]
+        rows.append([f"{version} `{name}`", str(n), change, *times, *rest])
+    return table(head, rows)
 
 
-def with_block(text: str, between: str) -> str:
-    """The text with what stands between its markers replaced."""
-    head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    return f"{head}{BEGIN}\n{between.strip()}\n{END}{tail}"
+def with_block(text: str, between: str, begin: str = BEGIN, end: str = END) -> str:
+    """The text with what stands between two markers replaced."""
+    head, rest = text.split(begin)
+    _, tail = rest.split(end)
+    return f"{head}{begin}\n{between.strip()}\n{end}{tail}"
+
+
+def renewed(text: str) -> str:
+    """The document with both tables as the committed profile has them."""
+    if not DATA.is_file():
+        return text
+    data = json.loads(DATA.read_text())
+    return with_block(with_block(text, block(data)), ladder(data), *LADDER)
 
 
 def main() -> None:
@@ -132,9 +176,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the tables into docs/kernels.md")
     options = parser.parse_args()
     if options.write:
-        DOCUMENT.write_text(with_block(DOCUMENT.read_text(), tables()))
+        DOCUMENT.write_text(renewed(DOCUMENT.read_text()))
     else:
-        print(tables())
+        print(renewed(f"{LADDER[0]}{LADDER[1]}\n{BEGIN}{END}"))
 
 
 if __name__ == "__main__":

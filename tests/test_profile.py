@@ -80,6 +80,19 @@ def test_every_kernel_that_is_profiled_is_in_the_registry():
 
 def test_the_document_holds_the_tables_of_the_data():
     text = profile_report.DOCUMENT.read_text()
-    assert text == profile_report.with_block(text, profile_report.tables()), (
-        "run: python -m benchmarks.profile_report --write"
-    )
+    assert text == profile_report.renewed(text), "run: python -m benchmarks.profile_report --write"
+
+
+def test_the_ladder_tells_what_each_version_gained_over_the_one_before():
+    base = dict.fromkeys(profile_kernels.METRICS, 1.0)
+
+    def case(name: str, us: float, sparsity: float = 0.8, **params) -> dict:
+        shared = {"op": "A@B", "n": 512, "compulsory_bytes": 1, "params": params}
+        return {"name": name, "sparsity": sparsity, "launches": [base | {"us": us}]} | shared
+
+    cases = [case("csb_simple", 90.0), case("csb_simple", 30.0, 0.95), case("csb_gather", 30.0)]
+    cases += [case("csb_rows", 5.0, form="pieces"), case("csb_rows", 20.0, form="panel")]
+    lines = profile_report.ladder({"cases": cases}).splitlines()
+    assert lines[0].startswith("| version | N | what changed | µs, 80 % | µs, 95 % | L2 MB |")
+    assert [line.split(" | ")[3] for line in lines[2:]] == ["90.0", "30.0 (3.0x)", "20.0 (1.5x)"]
+    assert [line.split(" | ")[4].strip() for line in lines[2:]] == ["30.0", "", ""]
