@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks import sanitize_cases
 from benchmarks.sanitize import ONE_LANE, every_lane_arrives
 from benchmarks.sanitize_cases import matrices
 from csbviz.ops.cuda import module
@@ -44,6 +45,19 @@ def test_no_arrival_by_one_lane_is_left_and_other_sources_stay_as_they_are(name)
     changed = every_lane_arrives(text)
     assert ONE_LANE not in changed
     assert (changed == text) == (ONE_LANE not in text)
+
+
+def test_matrices_take_turns_until_each_has_been_through(monkeypatch):
+    def two(A):
+        yield "first", 0.0, 1.0
+        if A.shape[0] > 200:
+            yield "second", 0.0, 1.0
+
+    monkeypatch.setitem(sanitize_cases.OTHERS, "two", two)
+    shapes = [A.shape for A in matrices()]
+    found = [(shape, what) for shape, (what, _, _) in sanitize_cases.every_product("two")]
+    larger = [(shape, "second") for shape in shapes if shape[0] > 200]
+    assert found == [(shape, "first") for shape in shapes] + larger
 
 
 def test_the_shapes_are_ragged():
