@@ -42,7 +42,7 @@ NEARNESS = 2.0
 """A variant weighs as much in the fit as the best time of its product over its own, to this power: what is
 far from the best need not be predicted well, if only it is not chosen."""
 
-CAUTION = 2.0
+CAUTION = 3.0
 """How much more the square of an error counts where the prediction is too low: such a variant is chosen
 although it is slow, while one that is thought too slow only leaves its place to the next."""
 

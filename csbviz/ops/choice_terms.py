@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TERMS", "Structure", "Variant", "structure_of", "tensor_slowdown", "terms", "variant_of"]
 
-TERMS = {"blocks": 13, "panel": 14, "direct": 20, "pieces": 16}
+TERMS = {"blocks": 13, "panel": 15, "direct": 22, "pieces": 18}
 """Number of terms of each form."""
 
 _STEP = 64
@@ -37,6 +37,9 @@ _CLUSTERED = ("csb_few",)
 
 _L1_BYTES = (60e3, 120e3, 250e3, 500e3)
 """Sizes at which the columns of B that a multiprocessor reads again cease to fit its L1 cache, about."""
+
+_LINE = 32
+"""Values of a cache line."""
 
 _TENSOR_RATE = {(7, 5): 512, (8, 0): 1024, (8, 6): 512, (8, 7): 1024, (8, 9): 512, (12, 0): 512}
 """Multiply-adds of float16 values with float32 sums that the tensor cores of a multiprocessor do in a clock,
@@ -296,6 +299,7 @@ def _panel(structure: Structure, launch: dict, n: int, device: DeviceLimits) -> 
         rounds * heaviest * 1e-3 * each,
         ctas / device.multiprocessors * each * entries * wide,
         row_tiles * structure.inner * tiles * tile_n * 1e-6,
+        _straddles(n) * rounds * busy * each * chunks * panel,
     )
 
 
@@ -324,7 +328,7 @@ def _direct(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         *(gathers * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
         rows * tiles * 1e-3,
         longest * tile_n * 1e-4,
-        structure.turned * nnz * tiles * 1e-6,  # values that lie apart
+        *_of_entries(structure, launch, n),
     )
 
 
@@ -333,7 +337,7 @@ def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
     tiles, (most, pieces) = _up(n, tile_n), structure.pieces(length)
     # A lane has four columns; a CTA has rows of one block row only, whose last CTA is not full.
     groups = _up(structure.rows, _STEP) + 1.1 * pieces * tile_n / (128 * warps)
-    ctas, held = groups * tiles, max(1, 65536 // (32 * warps * (24 + 4 * length)))  # by registers
+    ctas, held = groups * tiles, max(1, 65536 // (32 * warps * (24 + 5 * length)))  # by registers
     load = ctas / device.multiprocessors
     places, work = pieces * length * tiles, nnz * tiles * tile_n * 1e-6
     slice_bytes = structure.inner * tile_n * 4
@@ -350,5 +354,17 @@ def _pieces(structure: Structure, launch: dict, n: int, device: DeviceLimits) ->
         structure.inner * n * 1e-6,
         most * 1e-1,
         *(work * max(0.0, 1.0 - l1 / max(1, slice_bytes)) for l1 in _L1_BYTES),
-        structure.turned * nnz * tiles * 1e-6,  # values that lie apart
+        *_of_entries(structure, launch, n),
     )
+
+
+def _straddles(n: int) -> bool:
+    """Whether rows of B begin inside of cache lines: a part of a row then lies in one line more."""
+    return n % _LINE != 0
+
+
+def _of_entries(structure: Structure, launch: dict, n: int) -> tuple[float, float, float]:
+    """What entries cost besides, where values lie apart (warps of a CTA share some), and at odd rows of B."""
+    entries = structure.nnz * _up(n, launch["tile_n"]) * 1e-6
+    apart = structure.turned * entries
+    return apart, 10 * apart / launch["warps"], _straddles(n) * entries

@@ -294,14 +294,14 @@ def test_terms_of_pieces_count_what_rows_are_cut_into():
 
 
 @pytest.mark.parametrize("params", [DIRECT, PIECES])
-def test_values_that_lie_apart_are_counted_where_the_product_is_turned(params):
+def test_values_that_lie_apart_and_rows_of_b_that_begin_inside_lines_cost_more(params):
     lengths = np.full(256, 40)
     variant = variant_of("csb_rows", params)
-    straight, turned = (
-        terms(Structure(256, 512, lengths, way), variant, 128, H100, 1) for way in (False, True)
-    )
-    assert straight[:-1] == turned[:-1]
-    assert (straight[-1], turned[-1]) == (0, pytest.approx(256 * 40 * 2 * 1e-6))  # tiles of 64 columns
+    entries = 256 * 40 * 2 * 1e-6  # tiles of 64 columns
+    for turned, n, apart, odd in ((False, 128, 0, 0), (True, 128, 1, 0), (False, 100, 0, 1)):
+        counted = terms(Structure(256, 512, lengths, turned), variant, n, H100, 1)
+        expected = (apart * entries, 10 * apart * entries / params["warps"], odd * entries)
+        assert counted[-3:] == pytest.approx(expected)
 
 
 def test_launches_of_rows_share_costs_by_form_and_columns():
