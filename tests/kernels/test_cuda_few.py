@@ -59,8 +59,8 @@ def check(A: CSBMatrix, op: str, n: int, **params) -> None:
 def test_the_cases_of_all_cuda_kernels(case, op):
     A = case.matrix()
     assert few.accepts(A, op, 33) is None
-    for shape in fitting(A, op):
-        for n in (1, 8, 33, 132):
+    for i, shape in enumerate(fitting(A, op)):
+        for n in ((1, 132), (8, 33), (47, 97))[i % 3]:
             check(A, op, n, **shape._asdict())
 
 
@@ -72,16 +72,15 @@ def test_ragged_shapes_and_orders(size, order, op):
         A = random_matrix(*size, density, order)
         for n in (1, 63, 65):
             check(A, op, n)
-        for shape in fitting(A, op)[i::3]:
+        for shape in fitting(A, op)[i::4]:
             check(A, op, 100, **shape._asdict())
 
 
 @pytest.mark.parametrize("op", OPS)
 def test_tf32_class(op):
     A = random_matrix(520, 600, 0.2)
-    for shape in fitting(A, op):
-        for n in (7, 128, 300):
-            check(A, op, n, precision="tf32", **shape._asdict())
+    for i, shape in enumerate(fitting(A, op)):
+        check(A, op, (7, 128, 300)[i % 3], precision="tf32", **shape._asdict())
 
 
 def test_each_class_is_as_exact_as_its_name():
@@ -103,7 +102,7 @@ def test_special_values_behave_as_in_a_float32_product(kind, op):
         exact = S.astype(np.float64) @ B.astype(np.float64)
         single = exact.astype(np.float32)
     size = abs(S).astype(np.float64) @ np.where(np.isfinite(B), np.abs(B.astype(np.float64)), 0)
-    for shape in fitting(A, op):
+    for shape in fitting(A, op)[KINDS.index(kind) % 2 :: 2]:
         result = run(A, op, B, **shape._asdict())
         assert_like_float32(result, exact, single, size, size < 3e38)
 
@@ -122,7 +121,7 @@ def test_values_that_change_after_the_plan_was_made(op):
     B = np.random.default_rng(0).standard_normal((inner_of(A, op), 90)).astype(np.float32)
     on_device = cupy.asarray(B)
     rows = A.shape[1] if op == "A.T@B" else A.shape[0]
-    plans = [few.prepare(A, op, 90, **shape._asdict()) for shape in fitting(A, op)]
+    plans = [few.prepare(A, op, 90, **shape._asdict()) for shape in fitting(A, op)[OPS.index(op) :: 2]]
     for change in ("none", "grow", "infinity", "spread"):
         now = base.values.copy()
         if change == "grow":
@@ -157,7 +156,7 @@ def test_the_scale_of_the_matrix(magnitude):
 def test_two_runs_give_the_same_bits(precision):
     A = random_matrix(900, 1100, 0.15)
     B = np.random.default_rng(0).standard_normal((1100, 260)).astype(np.float32)
-    for shape in fitting(A, "A@B"):
+    for shape in fitting(A, "A@B")[::2]:
         params = shape._asdict() | {"precision": precision}
         first = run(A, "A@B", B, **params)
         for _ in range(3):
@@ -173,7 +172,7 @@ def test_unaligned_operands(n):
     shifted = cupy.empty(B.size + 1, cupy.float32)[1:].reshape(B.shape)
     shifted[...] = cupy.asarray(B)
     out = cupy.full(300 * n + 3, cupy.nan, cupy.float32)[3:].reshape(300, n)
-    for shape in fitting(A, "A@B"):
+    for shape in fitting(A, "A@B")[n // 130 :: 2]:
         out.fill(cupy.nan)
         few.prepare(A, "A@B", n, **shape._asdict()).run(shifted, out)
         assert relative_error(out.get(), product(A, "A@B", B)) <= ERROR_BOUNDS["fp32"]
@@ -187,7 +186,7 @@ def test_streams_and_graphs():
 def test_a_chain_of_products_waits_for_each_other():
     A, n = random_matrix(640, 640, 0.05), 128
     A.values[...] *= np.float32(0.2)
-    check_chain(A, [few.prepare(A, "A@B", n, **shape._asdict()) for shape in fitting(A, "A@B")], n)
+    check_chain(A, [few.prepare(A, "A@B", n, **shape._asdict()) for shape in fitting(A, "A@B")[::3]], n)
 
 
 def test_a_value_that_no_shape_has():

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from csbviz.errors import OptionError
 from csbviz.formats import CSBMatrix
+from csbviz.ops.choice_terms import variant_of
 from csbviz.ops.cuda import few, few_plan
 from csbviz.ops.cuda.few_plan import (
     KINDS,
@@ -30,37 +31,98 @@ SIZES = ((2048, 512, 128), (512, 2048, 128), (512, 512, 512), (128, 512, 196), (
 # ---- the order inside a tile of B --------------------------------------------------------------------------
 
 
-def places_of_b(thread: np.ndarray, quad: int, threads: int) -> tuple[np.ndarray, np.ndarray]:
+def quads_of_b(lane: np.ndarray, quad: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row of eight and first column of a lane's quad, as in the source."""
+    i = quad % groups
+    if i < groups // 2 * 2:
+        return lane // 8 % 2 + lane // 16 * 4 + i % 2 * 2, i // 2 * 32 + lane % 8 * 4
+    return lane // 4, (groups - 1) * 16 + lane % 4 * 4
+
+
+def places_of_b(thread: np.ndarray, quad: int, threads: int, groups: int) -> tuple[np.ndarray, np.ndarray]:
     """Bytes where a thread stores the first two and the last two of its four columns, as in the source."""
-    rows = threads // 16
-    period = 1 if rows >= 16 else 16 // rows
-    p, c = position_of(thread // 16 + quad % period * rows), thread % 16
-    first = p * 128 + ((c // 4 * 2) ^ (p & 7)) * 16 + c % 4 * 4
-    further = quad // period * (period * rows * 128)
-    return first + further, (first ^ 16) + further
+    row, column = quads_of_b(thread % 32, quad, groups)
+    chunk = column // 16 * 2 ^ row
+    eights = thread // 32 * 1024 + quad // groups * (threads // 32 * 1024)
+    upper = eights + row * 128 + chunk * 16 + thread % 4 * 4
+    return upper, upper ^ 16
 
 
-@pytest.mark.parametrize("threads", [64, 128, 256])
-def test_a_tile_of_b_is_stored_where_wgmma_looks_for_it(threads):
-    """Row k at position p has its chunk c of 8 columns at p * 128 + (c ^ (p & 7)) * 16."""
-    thread, found = np.arange(threads), {}
-    for quad in range(64 * 16 // threads):
-        row = thread // 16 + quad * (threads // 16)
-        for half, places in enumerate(places_of_b(thread, quad, threads)):
-            for r, c, place in zip(row, thread % 16 * 4 + 2 * half, places, strict=True):
+@pytest.mark.parametrize("columns", TUNABLES["tile_n"])
+@pytest.mark.parametrize("threads", [128, 256])
+def test_a_tile_of_b_is_stored_where_wgmma_looks_for_it(threads, columns):
+    """Row k has its chunk c of 8 columns at k * 128 + (c ^ (k & 7)) * 16; columns in the order of sums."""
+    thread, found, groups = np.arange(threads), {}, columns // 16
+    for quad in range(groups * 8 * 32 // threads):
+        row, column = quads_of_b(thread % 32, quad, groups)
+        row = row + thread // 32 * 8 + quad // groups * (threads // 32 * 8)
+        for half, places in enumerate(places_of_b(thread, quad, threads, groups)):
+            for r, c, place in zip(row, column + 2 * half, places, strict=True):
                 found[int(place)] = int(r), int(c)
     wanted = {}
-    for row, column in product(range(64), range(0, 64, 2)):
-        p, q = int(position_of(np.array(row))), int(position_of(np.array(column)))
-        wanted[p * 128 + ((q // 8) ^ (p & 7)) * 16 + q % 8 * 2] = row, column
+    for row, column in product(range(64), range(0, columns, 2)):
+        q = int(position_of(np.array(column)))
+        wanted[row * 128 + ((q // 8) ^ (row & 7)) * 16 + q % 8 * 2] = row, column
     assert found == wanted
 
 
-@pytest.mark.parametrize("threads", [64, 128, 256])
-def test_a_warp_stores_b_without_bank_conflicts(threads):
-    for warp, quad in product(range(threads // 32), range(64 * 16 // threads)):
-        for places in places_of_b(32 * warp + np.arange(32), quad, threads):
+@pytest.mark.parametrize("columns", TUNABLES["tile_n"])
+@pytest.mark.parametrize("threads", [128, 256])
+def test_a_warp_stores_b_without_bank_conflicts(threads, columns):
+    groups = columns // 16
+    for warp, quad in product(range(threads // 32), range(groups * 8 * 32 // threads)):
+        for places in places_of_b(32 * warp + np.arange(32), quad, threads, groups):
             assert len(set(places // 4 % 32)) == 32
+
+
+def test_four_entries_find_their_cells_at_once():
+    """Byte arithmetic on four indices: out * 128 + (in / 8 ^ out % 8) * 16 + in % 8 * 2."""
+    rng = np.random.default_rng(0)
+    for out, col in rng.integers(0, 64, (200, 2, 4)):
+        packed_out, packed_in = (int(sum(int(x) << 8 * i for i, x in enumerate(v))) for v in (out, col))
+        low = (packed_in << 2) ^ (packed_out & 0x07070707) << 5
+        for i in range(4):
+            place = (low >> 8 * i & 0xFF | int(out[i]) << 8) >> 1
+            assert place == out[i] * 128 + (col[i] // 8 ^ out[i] % 8) * 16 + col[i] % 8 * 2
+
+
+# ---- who waits for whom ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "depth"), [(1, 2), (1, 4), (2, 2), (2, 4)])
+def test_every_block_is_handed_on_once_and_nobody_waits_for_ever(rows, depth):
+    """Named barriers of the steps: each meets as many threads as it counts, in an order that ends."""
+    shares = 2 if depth > rows else 1
+    queues = []
+    for group in range(depth):
+        share = group // rows
+        multiplies = group < rows * shares
+        calls = [] if multiplies and group % shares == share else [("arrive", group)]
+        if multiplies:
+            calls += [("sync", step) for step in range(share, depth, shares)]
+        queues.append(calls)
+    count = dict.fromkeys(range(depth), 0)
+    for step in range(depth):
+        first = step % shares * rows
+        expected = rows + (not first <= step < first + rows)
+        meeting = [g for g in range(depth) for what, s in queues[g] if s == step]
+        assert len(meeting) == len(set(meeting)) == expected
+        assert step in meeting
+        count[step] = expected
+    while any(queues):
+        waiting = [calls[0][1] for calls in queues if calls and calls[0][0] == "sync"]
+        progress = False
+        for calls in queues:
+            if calls and calls[0][0] == "arrive":
+                count[calls.pop(0)[1]] -= 1
+                progress = True
+        for step in set(waiting):
+            if waiting.count(step) == count[step]:
+                for calls in queues:
+                    if calls and calls[0] == ("sync", step):
+                        calls.pop(0)
+                        progress = True
+        assert progress, queues
 
 
 @pytest.mark.parametrize("begin", [0, 1, 2, 3, 5])
@@ -98,6 +160,14 @@ def test_candidates_exist_fit_and_have_kernels(size):
 def test_a_launch_fits_into_shared_memory(shape):
     for kind in KINDS.values():
         assert shared_bytes(shape, kind) <= 232448
+
+
+def test_a_launch_has_a_kernel_or_a_reason():
+    functions = set(instantiations())
+    for shape in SHAPES:
+        fault = shape.fault(64 * shape.depth * shape.split)
+        assert (fault is None) == (shape.function(0) in functions)
+        assert fault is None or "it must be one of 64" in fault
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -145,14 +215,23 @@ def test_the_source_says_what_the_plan_assumes():
     source = read_source(few_plan.SOURCE)
     assert "SHARES = WARPS / 4 > ROWS ? 2 : 1" in source
     assert "received = traded + (DEPTH == 1 ? TILE_BYTES : 0)" in source
-    for shape, kind in product(SHAPES, KINDS.values()):
-        assert shape.warps(kind) in (8, 16)
-        assert shape.warps(kind) // 4 >= shape.tile_m // 64  # a warpgroup for each 64 rows
+    for shape in SHAPES:
+        assert shape.warps in (8, 16)
+        assert shape.warps // 4 >= shape.tile_m // 64  # a warpgroup for each 64 rows
+        assert shape.warps % (4 * shape.depth) == 0  # and whole ones for each block of the sum
+
+
+def test_the_choice_takes_a_launch_of_64_columns_for_what_it_was_before_there_were_others():
+    old = {"tile_m": 64, "depth": 4, "split": 2}
+    wide, narrow = (variant_of("csb_few", old | {"tile_n": columns}) for columns in (64, 48))
+    assert wide == variant_of("csb_few", old)
+    assert narrow.group != wide.group
+    assert narrow.settings["tile_n"] == 48
 
 
 def test_two_rounds_take_longer_than_one():
-    shape = Shape(64, 4, 2)
+    shape = Shape(64, 64, 4, 2)
     one, two = (few_plan.predict_us(shape, rows, 512, 128, 132) for rows in (2048, 4096))
     assert one < two
     assert choose_shape(2048, 512, 128, 132) == shape
-    assert choose_shape(512, 2048, 128, 132) == Shape(128, 4, 8)
+    assert choose_shape(512, 2048, 128, 132) == Shape(128, 48, 4, 8)

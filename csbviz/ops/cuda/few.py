@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["accepts", "prepare", "unavailable"]
 
-_MOST_TILES = 65535
-"""Tile rows and tile columns of a grid."""
+_MOST_SIDE = 65535 * min(*TUNABLES["tile_m"], *TUNABLES["tile_n"])
+"""Rows and columns of a C with as many tiles as a grid can have."""
 
 unavailable = functools.partial(missing_reason, source=SOURCE)
 """Why the kernel cannot run on this machine, in one sentence, or None."""
@@ -54,10 +54,10 @@ def accepts(A: CSBMatrix, op: str, n: int, *, precision: str = "fp32") -> str | 
     unreadable = blocks_reason(A)
     if unreadable is not None:
         return unreadable
-    if max(*A.shape, n) > EDGE * _MOST_TILES:
+    if max(*A.shape, n) > _MOST_SIDE:
         return (
             f"The product of {A.shape[0]} x {A.shape[1]} with {n} columns is too large for one launch: "
-            f"this kernel takes up to {EDGE * _MOST_TILES} rows and columns."
+            f"this kernel takes up to {_MOST_SIDE} rows and columns."
         )
     blocks = -(-A.shape[0 if is_transposed(op) else 1] // EDGE)
     if blocks > MOST_BLOCKS:
@@ -73,6 +73,7 @@ def prepare(
     threads: int = 0,
     balance: str = "auto",
     tile_m: int | None = None,
+    tile_n: int | None = None,
     depth: int | None = None,
     split: int | None = None,
     precision: str = "fp32",
@@ -89,7 +90,7 @@ def prepare(
         Columns of B.
     threads, balance : int, str
         Not used: the tiles of C are all alike.
-    tile_m, depth, split : int, optional
+    tile_m, tile_n, depth, split : int, optional
         See `TUNABLES`; what is None is chosen.
     precision : str
         A key of `KINDS`.
@@ -108,6 +109,7 @@ def prepare(
         KINDS[precision],
         A.nnz / max(1, rows * inner),
         tile_m=tile_m,
+        tile_n=tile_n,
         depth=depth,
         split=split,
     )
@@ -122,7 +124,7 @@ def _launch(A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape) -> L
     view = A.T if transpose else A
     rows, inner = view.shape
     units, blocks = view.grid
-    row_tiles, column_tiles = -(-rows // shape.tile_m), -(-n // EDGE)
+    row_tiles, column_tiles = -(-rows // shape.tile_m), -(-n // shape.tile_n)
     sizes = (*block_strides(view), units, blocks, A.nnz, rows, inner, n, row_tiles, column_tiles)
     rings = 0, 0  # of the pipelined kernel that shares the structure
     matrix = device_arrays(A, current_device().id)
@@ -130,7 +132,7 @@ def _launch(A: CSBMatrix, transpose: bool, n: int, kind: int, shape: Shape) -> L
     return LaunchPlan(
         get_kernel(shape.function(kind)),
         (shape.split, row_tiles, column_tiles),
-        (shape.warps(kind) * 32,),
+        (shape.warps * 32,),
         shared_bytes(shape, kind),
         (
             matrix["values"],

@@ -32,12 +32,24 @@ SOURCE = "csb_spmm_few.cu"
 KINDS = {"fp32": 0, "tf32": 1}
 """KIND of the source for each precision class."""
 
-TUNABLES = {"tile_m": (64, 128), "depth": (1, 2, 4), "split": (1, 2, 4, 8)}
+TUNABLES = {"tile_m": (64, 128), "tile_n": (64, 48, 32), "depth": (1, 2, 4), "split": (1, 2, 4, 8)}
 """Parameters of a launch and their values.
 
-tile_m: rows of C that a CTA computes; its columns are 64. depth: most blocks of the sum that a CTA
-adds up. split: CTAs of a cluster that share the sum of a tile.
+tile_m, tile_n: rows and columns of C that a CTA computes. depth: most blocks of the sum that a CTA adds
+up. split: CTAs of a cluster that share the sum of a tile.
 """
+
+_COLUMNS = {
+    (64, 1): (64, 48),
+    (64, 2): (64, 48, 32),
+    (64, 4): (64,),
+    (128, 1): (64, 32),
+    (128, 2): (64,),
+    (128, 4): (64, 48),
+}
+"""tile_n by tile_m and depth, where a product was met that it suits: each is one more kernel to compile."""
+
+_MOST_CANDIDATES = 12
 
 MOST_BLOCKS = max(TUNABLES["depth"]) * max(TUNABLES["split"])
 """Blocks of a sum: all of them are in shared memory at once, of one CTA or another."""
@@ -75,16 +87,22 @@ of ResNet-50 at 80 %, N of 128 to 512).
 """
 
 
+_NARROWER = 0.5
+"""Share of a round that the columns of a CTA take; the rest is that of its rows."""
+
+
 class Shape(NamedTuple):
-    """A launch: rows of C a CTA, most blocks of the sum that it adds up, CTAs that share a sum."""
+    """A launch: rows and columns of C a CTA, most blocks of the sum that it adds up, CTAs sharing a sum."""
 
     tile_m: int
+    tile_n: int
     depth: int
     split: int = 1
 
-    def warps(self, kind: int) -> int:
+    @property
+    def warps(self) -> int:
         """Warps of a CTA; with 8 of them two CTAs share a multiprocessor where their memory allows it."""
-        return 16 if self.depth == 4 and (self.tile_m > EDGE or kind == 0) else 8
+        return 16 if self.depth == 4 else 8
 
     def steps(self, inner: int) -> int:
         """Blocks of the sum that a CTA adds up, of `inner` rows of B."""
@@ -92,7 +110,7 @@ class Shape(NamedTuple):
 
     def tiles(self, rows: int, n: int) -> int:
         """Tiles of a C of `rows` x `n`."""
-        return -(-rows // self.tile_m) * -(-n // EDGE)
+        return -(-rows // self.tile_m) * -(-n // self.tile_n)
 
     def fault(self, inner: int) -> str | None:
         """Why a launch of this shape cannot add up `inner` rows of B, in one sentence, or None."""
@@ -101,17 +119,25 @@ class Shape(NamedTuple):
             return f"split is {self.split} but the sum has {blocks} blocks."
         if self.steps(inner) > self.depth:
             return f"The sum has {blocks} blocks; split x depth is {self.split * self.depth}."
+        if self.tile_n not in _COLUMNS[self.tile_m, self.depth]:
+            offered = ", ".join(map(str, _COLUMNS[self.tile_m, self.depth]))
+            return (
+                f"tile_n is {self.tile_n}; with a tile_m of {self.tile_m} and {self.depth} blocks of the sum "
+                f"a CTA it must be one of {offered}."
+            )
         return None
 
     def function(self, kind: int) -> Function:
         """The kernel of this shape."""
-        return Function(SOURCE, "csb_spmm_few", (kind, self.tile_m // EDGE, self.depth, self.warps(kind)))
+        return Function(
+            SOURCE, "csb_spmm_few", (kind, self.tile_m // EDGE, self.depth, self.warps, self.tile_n)
+        )
 
 
 def instantiations() -> tuple[Function, ...]:
     """Every instantiation that the launcher can ask for."""
-    shapes = product(TUNABLES["tile_m"], TUNABLES["depth"])
-    return tuple(Shape(*shape).function(kind) for shape, kind in product(shapes, KINDS.values()))
+    shapes = [Shape(rows, columns, depth) for (rows, depth), widths in _COLUMNS.items() for columns in widths]
+    return tuple(shape.function(kind) for shape, kind in product(shapes, KINDS.values()))
 
 
 def shared_bytes(shape: Shape, kind: int) -> int:
@@ -119,7 +145,7 @@ def shared_bytes(shape: Shape, kind: int) -> int:
     piece = EDGE * EDGE * 2 * halves(kind)
     tiles = shape.depth * (1 + shape.tile_m // EDGE) * piece
     # Parts of the sum, for a depth of 1 also what warpgroups trade; then the barrier and small things.
-    sums = shape.tile_m * EDGE * 4 * (2 if shape.depth == 1 else 1)
+    sums = shape.tile_m * shape.tile_n * 4 * (2 if shape.depth == 1 else 1)
     return tiles + sums + 1024
 
 
@@ -142,7 +168,8 @@ def candidates(rows: int, inner: int, n: int, multiprocessors: int = 132) -> lis
         if shape.tiles(rows, n) * shape.split > 4 * multiprocessors:
             continue  # many rounds of CTAs are better pipelined
         found.append(shape)
-    return found
+    found.sort(key=lambda shape: predict_us(shape, rows, inner, n, multiprocessors))
+    return found[:_MOST_CANDIDATES]
 
 
 def choose_shape(
@@ -192,10 +219,11 @@ def predict_us(
     density : float
         Share of the matrix's cells that hold an entry.
     """
-    resident = 2 if shared_bytes(shape, kind) <= _HALF_OF_SHARED and shape.warps(kind) == 8 else 1
+    resident = 2 if shared_bytes(shape, kind) <= _HALF_OF_SHARED and shape.warps == 8 else 1
     usable, ctas = int(multiprocessors * _USABLE[shape.split]), shape.tiles(rows, n) * shape.split
     waves = -(-ctas // max(1, usable * resident))
     start, wave = _COSTS[kind][shape.tile_m, shape.depth]
+    wave *= 1 - _NARROWER * (1 - shape.tile_n / EDGE)
     time = start + waves * wave
     if waves == 1 and ctas > usable:
         time += 0.4 * wave  # two CTAs share a multiprocessor
