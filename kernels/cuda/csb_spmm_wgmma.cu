@@ -76,7 +76,7 @@ csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups
 // `stages` of the launcher.
 // One lane arrives for its warp: __syncwarp orders the accesses of the other lanes before the arrival, which releases
 // them too. What a place holds beside its tile, scales and misfits, is read before that as well. racecheck does not
-// follow that order and reports every such hand-over; with all lanes arriving (benchmarks/sanitize.py) it finds nothing.
+// follow that order and reports every such hand-over; with all lanes arriving (benchmarks/sanitize.py) it does not.
 //
 // Clusters. With split > 1 the CTAs of a cluster share a tile of C: each takes a part of the sum and sends its partial
 // rows to the CTA that owns them, which adds them in a fixed order. With split = 1 a CTA takes tile after tile,
