@@ -94,6 +94,9 @@ class Measured:
     ----------
     cases : dict
         (matrix, op, n) → list of `Point`.
+    whole : set
+        Cases that the last run measured, with all kernels as they are; only what the choice loses there is
+        stated.
     limits : DeviceLimits
         Of the device that was measured.
     """
@@ -101,7 +104,10 @@ class Measured:
     def __init__(self, sweep: fit_data.Sweep, classes: tuple[str, ...]):
         self.limits = limits_of(sweep.device)
         self.cases: dict[tuple, list[Point]] = defaultdict(list)
+        self.whole: set[tuple] = set()
         for timing in sweep.timings:
+            if timing.run == len(sweep.runs) - 1:
+                self.whole.add((timing.matrix, timing.op, timing.n))
             if get_kernel(timing.kernel).precision["float32"] in classes:
                 variant = variant_of(timing.kernel, timing.params)
                 point = Point(timing.kernel, variant, timing.structure, timing.n, timing.time)
@@ -223,16 +229,17 @@ def single_losses(measured: Measured, cases: list[tuple]) -> list[dict]:
 
 def evaluate(measured: Measured) -> tuple[Costs, list[dict]]:
     """Costs fitted to the whole collection, and what the choice loses."""
-    fitted, held = measured.chosen(False), measured.chosen(True)
+    fitted = measured.chosen(False)
+    stated, held = ([case for case in measured.chosen(h) if case in measured.whole] for h in (False, True))
     costs = fit(measured, fitted)
-    rows = [describe("matrices of the fit", *losses(measured, fitted, costs))]
+    rows = [describe("matrices of the fit", *losses(measured, stated, costs))]
     crossed: tuple[list, list] = ([], [])
     for fold in range(FOLDS):
         # All sparsities of a layer fall into one fold: near relatives do not vouch for each other.
         inside = {case: zlib.crc32(case[0][0].encode()) % FOLDS == fold for case in fitted}
         part = fit(measured, [case for case in fitted if not inside[case]])
         for total, found in zip(
-            crossed, losses(measured, [case for case in fitted if inside[case]], part), strict=True
+            crossed, losses(measured, [case for case in stated if inside[case]], part), strict=True
         ):
             total += found
     rows.append(describe("each fifth of the layers, fitted to the others", *crossed))

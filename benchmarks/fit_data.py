@@ -44,6 +44,8 @@ class Timing(NamedTuple):
         Of the matrix in the direction of the product.
     time : float
         Microseconds.
+    run : int
+        Which of the runs took it.
     """
 
     matrix: tuple[str, ...]
@@ -53,6 +55,7 @@ class Timing(NamedTuple):
     params: dict[str, Any]
     structure: Structure
     time: float
+    run: int = 0
 
 
 @dataclass
@@ -80,7 +83,8 @@ def read_sweeps(files: list[Path], folder: Path) -> Sweep:
         data = gpu_data.read(file)
         found.device, found.when = data["device"], data["when"]
         found.runs.append(_without_places(data.get("arguments", [])))
-        records += [record for record in data["records"] if _is_timing(record)]
+        number = len(found.runs) - 1
+        records += [record | {"run": number} for record in data["records"] if _is_timing(record)]
     structures = _structures(folder, {_facts(record) for record in records})
     timings = {}
     for record in records:
@@ -89,9 +93,8 @@ def read_sweeps(files: list[Path], folder: Path) -> Sweep:
         tunables = get_kernel(kernel).tunables
         params = {name: value for name, value in record["params"].items() if name in tunables}
         matrix, op, n = _facts(record), record["op"], record["n"]
-        timing = Timing(
-            matrix, op, n, kernel, params, structures[matrix][is_transposed(op)], record["median_us"]
-        )
+        structure, time = structures[matrix][is_transposed(op)], record["median_us"]
+        timing = Timing(matrix, op, n, kernel, params, structure, time, record["run"])
         timings[matrix, op, n, kernel, json.dumps(params)] = timing
     found.timings = list(timings.values())
     return found
@@ -136,21 +139,19 @@ def write(path: Path, sweep: Sweep) -> None:
         side = (timing.matrix, timing.op)
         structures[side] = timing.structure
         variant = (timing.kernel, json.dumps(timing.params))
-        rows.append((side, timing.n, variant, timing.time))
+        rows.append((side, timing.n, variant, timing.time, timing.run))
         variants[variant] = 0
     sides, names = sorted(structures), sorted(variants)
     places = {side: number for number, side in enumerate(sides)}
     variants = {name: number for number, name in enumerate(names)}
-    columns = zip(
-        *sorted((places[side], n, variants[variant], time) for side, n, variant, time in rows), strict=True
-    )
+    rows = sorted((places[side], n, variants[variant], *rest) for side, n, variant, *rest in rows)
     data = {
         "device": sweep.device,
         "when": sweep.when,
         "runs": sweep.runs,
         "sides": [[*matrix, op, *_counts(structures[matrix, op])] for matrix, op in sides],
         "variants": [[kernel, json.loads(params)] for kernel, params in names],
-        "times": [list(column) for column in columns],
+        "times": [list(column) for column in zip(*rows, strict=True)],
     }
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     path.write_bytes(gzip.compress(text.encode(), mtime=0))  # the same bytes for the same data
@@ -178,7 +179,7 @@ def read(path: Path) -> Sweep:
         structure = Structure.summed(rows, inner, turned, nnz, longest, heaviest, pieces)
         sides.append((tuple(matrix), op, structure))
     timings = []
-    for side, n, variant, time in zip(*data["times"], strict=True):
+    for side, n, variant, time, run in zip(*data["times"], strict=True):
         (matrix, op, structure), (kernel, params) = sides[side], data["variants"][variant]
-        timings.append(Timing(matrix, op, n, kernel, params, structure, time))
+        timings.append(Timing(matrix, op, n, kernel, params, structure, time, run))
     return Sweep(data["device"], data["when"], data["runs"], timings)

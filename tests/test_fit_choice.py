@@ -160,7 +160,9 @@ def test_a_sweep_is_kept_and_read_as_it_was(tmp_path):
     )
     sides = {op: Structure(200, 300, lengths, op == "A.T@B") for op in ("A@B", "A.T@B")}
     timings = [
-        fit_data.Timing(matrix, op, n, "csb_rows", params | {"split": split}, sides[op], 1.5 * split + n)
+        fit_data.Timing(
+            matrix, op, n, "csb_rows", params | {"split": split}, sides[op], 1.5 * split + n, split % 2
+        )
         for op in sides
         for n in (128, 512)
         for split in (1, 4)
@@ -172,7 +174,7 @@ def test_a_sweep_is_kept_and_read_as_it_was(tmp_path):
     assert (found.device, found.when, found.runs) == (sweep.device, sweep.when, sweep.runs)
 
     def plain(timing):
-        return (*timing[:4], sorted(timing.params.items()), timing.time)
+        return (*timing[:4], sorted(timing.params.items()), timing.time, timing.run)
 
     assert sorted(map(plain, found.timings)) == sorted(map(plain, timings))
     for timing in found.timings:
@@ -209,7 +211,7 @@ def test_a_variant_that_was_timed_again_has_its_last_time(tmp_path):
         )
     sweep = fit_data.read_sweeps(files, tmp_path)
     (timing,) = sweep.timings
-    assert (sweep.when, timing.time, timing.op) == ("1", 7.0, "A.T@B")
+    assert (sweep.when, timing.time, timing.op, timing.run) == ("1", 7.0, "A.T@B", 1)
     assert sweep.runs == [["--sweep"]] * 2
     assert timing.params == {"form": "direct", "tile_n": 64, "warps": 4, "split": 2}
     csr = layer.load()

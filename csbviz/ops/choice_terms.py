@@ -190,8 +190,6 @@ def variant_of(kernel: str, params: dict[str, Any]) -> Variant | None:
     split = known.pop("split", None) or known.pop("splits", None) or 1
     settings = {"tile_m": tile_m, "tile_n": tile_n, "split": split, "clustered": clustered}
     settings["tensor_cores"] = "mma" in kernel
-    if kernel.startswith("csb_few") and tile_n == _STEP:
-        known.pop("tile_n", None)  # as times say it that were taken before there were others
     words = _words(known)
     return Variant("blocks", words, words, settings)
 
