@@ -110,7 +110,8 @@ CPU, Deep Learning Matrix Collection at 80 to 95 % sparsity, N = 32, 128, 512:
 
 `python -m csbviz bench FILES --device cpu --n 128,512 --json docs/data/bench_cpu.json`, and the same with
 `--device cuda`, for the files of the collection at 90 %: geometric means over the layers, against the best
-CSR of one copy and the best dense of the same precision. The committed files leave the samples out.
+CSR of one copy and the best dense of the same precision. Each contender had 0.01 s on the GPU
+(`--min-time 0.01`). The committed files leave the samples out.
 
 {bench_table(load("bench_cpu.json"))}
 
