@@ -7,18 +7,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from benchmarks.in_turn import in_turn
 from csbviz.formats import CSBMatrix
 
-__all__ = ["in_turn", "time_conversions"]
-
-_ROUNDS, _EXTRA_ROUNDS, _SAMPLES = 3, 6, 9
-"""Rounds of each conversion in turn, most further ones of those with unsteady times, samples of a round."""
-
-_UNSTEADY = 0.2
-"""Quartiles further apart than this share of the median: the host did something else meanwhile."""
-
-_PAUSE_SECONDS = 0.05
-"""Before a further round, so that what disturbed the last one may pass."""
+__all__ = ["time_conversions"]
 
 
 def _sample(call: Callable[[], object]) -> float:
@@ -30,37 +22,6 @@ def _sample(call: Callable[[], object]) -> float:
     call()
     cupy.cuda.Device().synchronize()
     return (time.perf_counter() - start) * 1e6
-
-
-def _quartiles(samples: list[float]) -> tuple[float, float, float]:
-    p25, median, p75 = np.percentile(samples, (25, 50, 75))
-    return round(p25, 3), round(median, 3), round(p75, 3)
-
-
-def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, tuple[float, float, float]]:
-    """Quartiles of the time of each call in microseconds, of all samples of all rounds.
-
-    Parameters
-    ----------
-    calls : dict
-        Name → what to time. A host that others disturb for a while meets all of them, since they take turns;
-        those whose times are unsteady get further rounds.
-    """
-    samples: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        for _ in range(3):  # memory that the pool keeps from then on
-            call()
-    for number in range(_ROUNDS + _EXTRA_ROUNDS):
-        names = list(calls)
-        if number >= _ROUNDS:
-            found = {name: _quartiles(samples[name]) for name in names}
-            names = [name for name, (p25, p50, p75) in found.items() if p75 - p25 > _UNSTEADY * p50]
-            if not names:
-                break
-            time.sleep(_PAUSE_SECONDS)
-        for name in names:
-            samples[name] += [_sample(calls[name]) for _ in range(_SAMPLES)]
-    return {name: _quartiles(found) for name, found in samples.items()}
 
 
 def time_conversions(csr, A: CSBMatrix) -> Iterator[dict]:
@@ -77,7 +38,7 @@ def time_conversions(csr, A: CSBMatrix) -> Iterator[dict]:
     record = {"op": "convert", "n": 0, "dtype": A.dtype, "mode": "convert"}
     for name in wrong:
         yield {"kernel": name} | record | {"status": "wrong"}
-    for name, (p25, median, p75) in in_turn(calls).items():
+    for name, (p25, median, p75) in in_turn(calls, _sample).items():
         yield (
             {"kernel": name}
             | record

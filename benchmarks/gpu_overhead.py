@@ -6,28 +6,24 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 
-import numpy as np
+from benchmarks.in_turn import in_turn
 
 __all__ = ["time_calls"]
 
-_CALLS, _BATCHES = 100, 15
-"""Calls of a batch, few against the launches that a stream takes before it makes the caller wait."""
+_CALLS, _BATCHES = 100, 5
+"""Calls of a batch, few against the launches that a stream takes before it makes the caller wait; batches of
+a round."""
 
 
-def _microseconds(call: Callable[[], object]) -> tuple[float, float, float]:
-    """Quartiles of the host's time of a call; the device is idle when a batch begins."""
+def _sample(call: Callable[[], object]) -> float:
+    """Microseconds of the host for a call, the mean of a batch; the device is idle when a batch begins."""
     import cupy
 
-    samples = []
-    for _ in range(_BATCHES + 1):
-        cupy.cuda.Device().synchronize()
-        start = time.perf_counter()
-        for _ in range(_CALLS):
-            call()
-        samples.append((time.perf_counter() - start) / _CALLS * 1e6)
     cupy.cuda.Device().synchronize()
-    p25, median, p75 = np.percentile(samples[1:], (25, 50, 75))
-    return round(p25, 3), round(median, 3), round(p75, 3)
+    start = time.perf_counter()
+    for _ in range(_CALLS):
+        call()
+    return (time.perf_counter() - start) / _CALLS * 1e6
 
 
 def time_calls(A, n: int) -> Iterator[dict]:
@@ -59,8 +55,7 @@ def time_calls(A, n: int) -> Iterator[dict]:
     for prepared in (A.cache.get("plans") or {}).values():
         if prepared.launch is not None:
             calls["plan, launched by address"] = functools.partial(prepared.launch, *addresses)
-    for name, call in calls.items():
-        p25, median, p75 = _microseconds(call)
+    for name, (p25, median, p75) in in_turn(calls, _sample, _BATCHES).items():
         yield {
             "kernel": "torch" if name.startswith("torch") else "csb_cuda",
             "op": "A@B",
