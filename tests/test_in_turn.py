@@ -1,4 +1,4 @@
-"""How times are taken that a busy host disturbs: in turn, unsteady ones more often, and every sample counts."""
+"""Times that a busy host disturbs are taken in turn, unsteady ones more often, and every sample counts."""
 
 from __future__ import annotations
 
