@@ -41,7 +41,7 @@ SETS = {
 """Kinds of layers, where they lie, and beginnings of their names: magnitude pruning leaves block rows alike,
 variational dropout does not, and some convolutions have two or four block rows only."""
 
-SPARSITIES = ("0.9", "0.8", "0.98")
+SPARSITIES = ("0.9", "0.8", "0.98", "0.7", "0.95")
 COLUMNS = (128, 512, 2048)
 BLOCK_SHAPE = (64, 64)
 
