@@ -48,7 +48,6 @@ csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups
     wait_for_previous();  // an earlier product may still read `image`, or write B
 
     const int t = threadIdx.x, row = t / 4;
-    float4* const scale_of_tile = reinterpret_cast<float4*>(scales) + blockIdx.x;
     PartOfB<KIND> part;
     part.load(B, blockIdx.x / groups * EDGE + row, blockIdx.x % groups * EDGE + t % 4 * 16, in_rows, n);
     u32 largest, smallest;
@@ -60,9 +59,8 @@ csb_split_b(const typename Class<KIND>::Value* B, int in_rows, int n, int groups
     float inverse;
     const float scale = PartOfB<KIND>::scale_of(largest, smallest, inverse_a, inverse);
     // All sixteen bytes: bulk copies read them.
-    if (t == 0) *scale_of_tile = make_float4(inverse, 0.0f, 0.0f, 0.0f);
-    u8* const to = image + size_t(blockIdx.x) * (Class<KIND>::HALVES * B_PIECE);
-    part.write_sectors(reinterpret_cast<uint4*>(to), row, t, scale);
+    if (t == 0) reinterpret_cast<float4*>(scales)[blockIdx.x] = make_float4(inverse, 0.0f, 0.0f, 0.0f);
+    part.write_sectors(reinterpret_cast<uint4*>(image + size_t(blockIdx.x) * (Class<KIND>::HALVES * B_PIECE)), row, t, scale);
 }
 
 // ----------------------------------------------------------------------------------------------------------------
@@ -127,47 +125,6 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
     }
     const int tiles = z.row_tiles * z.column_tiles, first_tile = blockIdx.x / z.split;
     const int my_tiles = z.split > 1 ? 1 : (tiles - first_tile + int(gridDim.x) - 1) / int(gridDim.x);
-
-    // Tiles of A of a step follow one another: number k belongs to block row k % ROWS of step k / ROWS.
-    const int group = (warp - CONSUMERS / 32) / GROUP_WARPS;
-    constexpr int STRIDE = producer_groups(ROWS, COLS, FUSED);  // from one of this group's slots to the next
-    // What is held in `ahead`: entries [begin, end) of a block. What comes after it: [next_begin, next_end), of the
-    // block before slot `next_slot` of tile `next_tile`.
-    Cells<KIND> ahead[AHEAD];
-    const int whole = z.entries & ~3;
-    int begin = 0, end = 0, next_begin = 0, next_end = 0;
-    const int tile_slots = steps * ROWS, end_tile = first_tile + my_tiles * int(gridDim.x);
-    int next_tile = first_tile, next_slot = group, first_unit = first_tile % z.row_tiles * ROWS;
-    auto locate = [&]() {
-        if (next_slot >= tile_slots) {
-            do next_slot -= tile_slots, next_tile += gridDim.x;
-            while (next_slot >= tile_slots);
-            first_unit = next_tile % z.row_tiles * ROWS;
-        }
-        next_begin = next_end = 0;
-        const int unit = first_unit + next_slot % ROWS;
-        if (next_tile < end_tile && unit < z.units) {
-            const int* const at =
-                blk_ptr + (size_t(unit) * z.unit_stride + size_t(first_block + next_slot / ROWS) * z.block_stride);
-            next_begin = int(load_global(at)), next_end = int(load_global(at + 1));
-        }
-        next_slot += STRIDE;
-    };
-    auto fetch = [&]() {
-        begin = next_begin, end = next_end;
-        const int first = (begin & ~3) + 4 * (thread % GROUP), last = min(end, whole);
-#pragma unroll
-        for (int i = 0; i < AHEAD; i++)
-            if (first + 4 * i * GROUP < last) ahead[i].load(values, out_ind, in_ind, first + 4 * i * GROUP);
-    };
-    // Producers ask at once for what does not depend on others: first of all for where their entries lie.
-    if (warp >= CONSUMERS / 32 && group < STRIDE) {
-        locate();
-        if (!z.live) {
-            fetch();
-            locate();
-        }
-    }
 
     let_next_start();
     if (thread < z.b_stages) {
@@ -399,7 +356,38 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
     } else {
         // ---- producers ----
         leave_registers<producer_registers(ROWS, COLS, FUSED)>();
-        const int t = thread % GROUP;
+        // Tiles of A of a step follow one another: number k belongs to block row k % ROWS of step k / ROWS.
+        const int group = (warp - CONSUMERS / 32) / GROUP_WARPS, t = thread % GROUP;
+        constexpr int STRIDE = producer_groups(ROWS, COLS, FUSED);  // from one of this group's slots to the next
+        // What is held in `ahead`: entries [begin, end) of a block. What comes after it: [next_begin, next_end), of the
+        // block before slot `next_slot` of tile `next_tile`.
+        Cells<KIND> ahead[AHEAD];
+        const int whole = z.entries & ~3;
+        int begin = 0, end = 0, next_begin = 0, next_end = 0;
+        const int tile_slots = steps * ROWS, end_tile = first_tile + my_tiles * int(gridDim.x);
+        int next_tile = first_tile, next_slot = group, first_unit = first_tile % z.row_tiles * ROWS;
+        auto locate = [&]() {
+            if (next_slot >= tile_slots) {
+                do next_slot -= tile_slots, next_tile += gridDim.x;
+                while (next_slot >= tile_slots);
+                first_unit = next_tile % z.row_tiles * ROWS;
+            }
+            next_begin = next_end = 0;
+            const int unit = first_unit + next_slot % ROWS;
+            if (next_tile < end_tile && unit < z.units) {
+                const int* const at =
+                    blk_ptr + (size_t(unit) * z.unit_stride + size_t(first_block + next_slot / ROWS) * z.block_stride);
+                next_begin = int(load_global(at)), next_end = int(load_global(at + 1));
+            }
+            next_slot += STRIDE;
+        };
+        auto fetch = [&]() {
+            begin = next_begin, end = next_end;
+            const int first = (begin & ~3) + 4 * t, last = min(end, whole);
+#pragma unroll
+            for (int i = 0; i < AHEAD; i++)
+                if (first + 4 * i * GROUP < last) ahead[i].load(values, out_ind, in_ind, first + 4 * i * GROUP);
+        };
         // Two sixteenths of rows of B, for the next step of which this group splits the tile.
         PartOfB<KIND> part_b[2];
         int b_stage = group, b_phase = 1, b_tile = first_tile, b_step = group;
@@ -413,11 +401,10 @@ csb_spmm_wgmma(const typename Class<KIND>::Value* __restrict__ values, const u8*
             b_step += TURNS_OF_B;
         };
         const int all_slots = my_tiles * tile_slots;
-        if (z.live) {
-            wait_for_previous();  // it may be an optimizer's step
-            fetch();
-            locate();
-        }
+        if (z.live) wait_for_previous();  // it may be an optimizer's step
+        locate();
+        fetch();
+        locate();
         if constexpr (FUSED) {
             wait_for_previous();  // it may write B
             fetch_b();
