@@ -24,6 +24,7 @@ from scipy.optimize import nnls
 from benchmarks import fit_data
 from benchmarks.gpu_tables import HELD_OUT, geomean
 from csbviz.ops.choice_costs import COSTS, FACTORS, SOURCE
+from csbviz.ops.choice_model import in_order
 from csbviz.ops.choice_terms import TERMS, Structure, Variant, terms, variant_of
 from csbviz.ops.cuda.module import DeviceLimits
 from csbviz.ops.registry import get_kernel
@@ -61,6 +62,13 @@ class Point(NamedTuple):
     variant: Variant | None
     structure: Structure
     n: int
+    time: float
+
+
+class Guess(NamedTuple):
+    """What the model expects of a variant, and what was measured, in microseconds."""
+
+    predicted_us: float
     time: float
 
 
@@ -190,11 +198,15 @@ def losses(measured: Measured, cases: list[tuple], costs: Costs) -> tuple[list[f
     """For each case the time of the chosen variant over the least; and predicted over measured, for all."""
     lost, off = [], []
     for case in cases:
-        predicted = [(costs.predict(point, measured.limits), point.time) for point in measured.cases[case]]
-        found = [pair for pair in predicted if pair[0] is not None]
-        off += [guess / time for guess, time in found]
+        found = []
+        for point in measured.cases[case]:
+            guess = costs.predict(point, measured.limits)
+            if guess is not None:
+                alike = point._replace(structure=point.structure.unturned())
+                found.append((costs.predict(alike, measured.limits), Guess(guess, point.time)))
+        off += [one.predicted_us / one.time for _, one in found]
         if found:
-            lost.append(min(found)[1] / min(time for _, time in predicted))
+            lost.append(in_order(found)[0].time / min(point.time for point in measured.cases[case]))
     return lost, off
 
 

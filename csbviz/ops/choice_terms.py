@@ -7,6 +7,7 @@ through the L1 cache; "pieces": so do groups of lanes with a few entries of a ro
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -105,6 +106,14 @@ class Structure:
         found = cls(rows, inner, np.zeros(0, np.int64), turned, pieces.__getitem__)
         found.nnz, found.longest, found._lengths = nnz, longest, None
         found._heaviest = dict(heaviest)
+        return found
+
+    def unturned(self) -> Structure:
+        """The same rows in the order in which blocks keep their entries, as if their matrix was stored."""
+        if not self.turned:
+            return self
+        found = copy.copy(self)
+        found.turned = False
         return found
 
     def heaviest(self, tile_m: int) -> int:

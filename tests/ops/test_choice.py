@@ -340,6 +340,32 @@ def test_the_fitted_model_answers_for_every_product(monkeypatch, density, n):
         assert 0.5 < time_us < 500
 
 
+def ranked(**times):
+    """Pairs of (time for a stored transpose, variant with its own time)."""
+    return [(plain, choice_model.Ranked(name, {}, own)) for name, (plain, own) in times.items()]
+
+
+def test_a_transposed_product_takes_the_launch_of_a_stored_transpose_where_it_matters_little():
+    near = choice_model.in_order(ranked(other=(5.0, 4.0), alike=(3.0, 4.2), slow=(9.0, 9.0)))
+    assert [one.kernel for one in near] == ["alike", "other", "slow"]
+    far = choice_model.in_order(ranked(other=(5.0, 3.9), alike=(3.0, 4.2), slow=(9.0, 9.0)))
+    assert [one.kernel for one in far] == ["other", "alike", "slow"]
+    assert choice_model.in_order([]) == []
+
+
+@pytest.mark.parametrize("density", [0.02, 0.1])
+def test_both_directions_of_equal_products_take_the_same_launch(monkeypatch, density):
+    for module in (choice_model, choice_candidates):
+        monkeypatch.setattr(module, "current_device", lambda: H100)
+    monkeypatch.setattr(choice_model, "CLEARLY_FASTER", 1.0)  # another is never taken
+    A = matrix(density, 512, 1024)
+    stored = CSBMatrix.from_scipy(A.to_scipy().T.tocsr(), block_shape=A.block_shape[::-1])
+    names = ["csb_wgmma", "csb_rows"]
+    for n in (100, 512):
+        there, here = choice_model.rank(A, "A.T@B", n, names), choice_model.rank(stored, "A@B", n, names)
+        assert there[0][:2] == here[0][:2]
+
+
 def test_half_precision_takes_the_costs_of_one_product_a_step():
     assert choice_model._asked(["csb_wgmma", "csb_mma"], "float16") == [("csb_wgmma", "csb_wgmma_tf32")]
     assert choice_model._asked(["csb_mma"], "float32") == [("csb_mma", "csb_mma")]
