@@ -221,12 +221,13 @@ def test_the_source_says_what_the_plan_assumes():
         assert shape.warps % (4 * shape.depth) == 0  # and whole ones for each block of the sum
 
 
-def test_the_choice_takes_a_launch_of_64_columns_for_what_it_was_before_there_were_others():
-    old = {"tile_m": 64, "depth": 4, "split": 2}
-    wide, narrow = (variant_of("csb_few", old | {"tile_n": columns}) for columns in (64, 48))
-    assert wide == variant_of("csb_few", old)
-    assert narrow.group != wide.group
-    assert narrow.settings["tile_n"] == 48
+def test_the_choice_knows_costs_of_every_width_of_tiles():
+    from csbviz.ops.choice_costs import COSTS
+
+    for columns in (64, 48, 32):
+        found = variant_of("csb_few", {"tile_m": 64, "tile_n": columns, "depth": 2, "split": 2})
+        assert found.settings["tile_n"] == columns
+        assert found.group in COSTS["csb_few"]
 
 
 def test_two_rounds_take_longer_than_one():
