@@ -158,7 +158,7 @@ def load_test_set() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def load_training_set() -> tuple[np.ndarray, np.ndarray]:
-    """Load training images: all 60,000 where Debian's package is installed, else those of the project's folder.
+    """Load training images: all 60,000 where Debian's package is installed, else those of sample_models.
 
     Returns
     -------

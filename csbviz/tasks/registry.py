@@ -30,5 +30,5 @@ def task_named(name: str) -> Task:
 
 
 def task_of(model: Model) -> Task | None:
-    """Give the task that a model is for, by its tensors' names and shapes; None when there is no data for it."""
+    """Give the task that a model is for, by names and shapes; None when there is no data for it."""
     return next((task for task in TASKS.values() if task.fits(model)), None)

@@ -1,4 +1,4 @@
-"""`Task`: what a model must be able to do, so that pruning can be judged by it; `Network`: its weights at work."""
+"""`Task`: what a model must be able to do, so that pruning can be judged; `Network`: its weights at work."""
 
 from __future__ import annotations
 
