@@ -184,7 +184,7 @@ def prune_array(weight, method="magnitude", sparsity=0.9, seed=0, granularity="w
         raise MatrixError("the array to prune holds NaN or infinite values; finite numbers are needed.")
     wide = weight.astype(np.float32) if weight.dtype.name == "bfloat16" else weight
     unit = GRANULARITIES[granularity]
-    scores = [unit.unit_scores(METHODS[method].scores(wide, np.random.default_rng(seed)))]
+    scores = [unit.unit_scores(METHODS[method].scores(wide, np.random.default_rng(seed), {}))]
     (kept,) = kept_masks(scores, units_to_prune(scores[0].size, sparsity))
     mask = unit.expand(kept, weight.shape)
     return _masked(weight, mask), mask
@@ -195,7 +195,7 @@ def _prune_group(model, names, method, granularity, sparsity, seed):
     scores = []
     for name in names:
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        scores.append(granularity.unit_scores(method.scores(model.layer(name).weight(), rng)))
+        scores.append(granularity.unit_scores(method.scores(model.layer(name).weight(), rng, {})))
     count = units_to_prune(sum(score.size for score in scores), sparsity)
     masks = kept_masks(scores, count)
     weights = {}

@@ -1,6 +1,6 @@
 """The methods and granularities of pruning. A new one is one module and one entry here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,15 +15,30 @@ __all__ = ["GRANULARITIES", "METHODS", "Granularity", "Method"]
 class Method:
     """A criterion: what makes a weight worth keeping.
 
+    A unit of several weights is worth the mean of |score|**power over its weights, so that units of unequal
+    size compare.
+
     Attributes
     ----------
     name, title, summary : str
         For settings, for menus, and one sentence for people.
     scores : callable
-        scores(weight, rng) → array of the weight's shape, floats or unsigned integers ≥ 0, no NaN. The
-        lowest go first. A weight that is zero already must score 0, and only such a weight should.
+        scores(weight, rng, evidence) → array of the weight's shape, floats or unsigned integers, no NaN. Their
+        absolute values are compared, and the lowest go first. A weight that is zero already should score 0.
+        `weight` is the read-only matrix (rows, cols) of the layer's product, outputs by inputs, and must not
+        be changed. `evidence` maps each name in `needs` to this layer's array: "gradients" (rows, cols),
+        "input_norms" (cols,), "second_moments" (cols, cols).
+    power : int
+        Of the absolute scores that a unit averages: 1 for L1, 2 for L2.
     seeded : bool
         The scores depend on the seed.
+    of_units : bool
+        `scores` is asked once for whole units: it gets their mean absolute weights, not the weights.
+    needs : tuple of str
+        Names among "gradients", "input_norms" and "second_moments": what must be known of the data.
+    update : callable or None
+        update(weight, mask, evidence) → array of the same shape: new values for what is kept, when the method
+        makes up for what went. None when kept values stay bit for bit.
     reference : str
         The paper to read.
     """
@@ -31,8 +46,12 @@ class Method:
     name: str
     title: str
     summary: str
-    scores: Callable[[np.ndarray, np.random.Generator], np.ndarray]
+    scores: Callable[[np.ndarray, np.random.Generator, Mapping[str, np.ndarray]], np.ndarray]
+    power: int = 1
     seeded: bool = False
+    of_units: bool = False
+    needs: tuple[str, ...] = ()
+    update: Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray] | None = None
     reference: str = ""
 
 

@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["scores"]
 
 
-def scores(weight, rng):
+def scores(weight, rng, evidence=None):
     """Score weights by their absolute value.
 
     Parameters
@@ -13,6 +13,8 @@ def scores(weight, rng):
     weight : numpy.ndarray
         Floating point, finite, any shape.
     rng : numpy.random.Generator
+        Not used.
+    evidence : mapping
         Not used.
 
     Returns
