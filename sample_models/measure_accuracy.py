@@ -12,8 +12,8 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from csbviz.models import load_sample
-from csbviz.models.evaluate import accuracy
 from csbviz.pruning import prune_model
+from csbviz.tasks.accuracy import accuracy
 
 SPARSITIES = (0.5, 0.7, 0.8, 0.9, 0.95)
 CASES = (("magnitude", "global", 1), ("magnitude", "layer", 1), ("random", "global", 3))
@@ -26,7 +26,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("fashion_cnn_accuracy.json"))
     args = parser.parse_args()
     model = load_sample("fashion_cnn")
-    dense = accuracy(model)
+    dense = accuracy(model)["top1"]
     rows = []
     print("| method | scope | dense | " + " | ".join(f"{sparsity:.0%}" for sparsity in SPARSITIES) + " |")
     print("| --- | --- |" + " ---: |" * (len(SPARSITIES) + 1))
@@ -34,7 +34,7 @@ def main():
         cells = []
         for sparsity in SPARSITIES:
             values = [
-                accuracy(prune_model(model, method, scope, sparsity, seed=seed).model)
+                accuracy(prune_model(model, method, scope, sparsity, seed=seed).model)["top1"]
                 for seed in SEEDS[:runs]
             ]
             spread = stdev(values) if runs > 1 else None

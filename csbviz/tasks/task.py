@@ -95,6 +95,8 @@ class Task:
         available() → "" or one sentence: what is missing on this machine and how to get it.
     steps_an_epoch : callable or None
         steps_an_epoch(size) → batches of `size` in one pass over the training data.
+    data : callable
+        data() → a sentence or two for people: which data training, calibration and `evaluate` use here.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Task:
     calibration: Callable[[int, int], list[tuple[Any, Any]]] | None = None
     available: Callable[[], str] = field(default=lambda: "")
     steps_an_epoch: Callable[[int], int] | None = None
+    data: Callable[[], str] = field(default=lambda: "")
 
     @property
     def metric(self) -> Metric:

@@ -338,11 +338,11 @@ def test_memory_stays_within_two_copies_of_the_weights():
 
 
 def test_one_shot_pruning_of_the_sample_keeps_its_accuracy_at_a_half():
-    from csbviz.models.evaluate import accuracy
+    from csbviz.tasks.accuracy import accuracy
 
     cnn = load_sample("fashion_cnn")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a loaded machine two wait for each other most of the time
-    dense, half = (accuracy(model, limit=1000) for model in (cnn, prune_model(cnn, sparsity=0.5).model))
+    dense, half = (accuracy(model, limit=1000)["top1"] for model in (cnn, prune_model(cnn, sparsity=0.5).model))
     torch.set_num_threads(threads)
     assert half > dense - 0.01

@@ -181,7 +181,8 @@ def test_no_kernel_chosen_blocks_the_run(app):
 
 
 def test_accuracy_is_kept_for_the_weights_it_was_measured_with(monkeypatch):
-    service = Service({"as loaded": 0.9275, "magnitude 90 %, whole model": 0.5})
+    found = {"as loaded": {"top1": 0.9275}, "magnitude 90 %, whole model": {"top1": 0.5}}
+    service = Service(found)
     monkeypatch.setattr("csbviz.service.get_service", lambda: service)
     app = App({"model": "fashion_cnn"})
     test = app.open("prune")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from csbviz.models.accuracy_job import accuracies
+from csbviz.tasks.accuracy import measurable_task, measure_versions
 from csbviz.ui import data
 from csbviz.ui.components import jobs
 from csbviz.ui.components.numbers import numbers
@@ -21,13 +21,12 @@ _LOADED = "as loaded"
 
 def card(view: data.View) -> None:
     """Show the accuracy of the chosen weights, or offer to measure it, where there is a test set."""
-    from csbviz.models.evaluate import can_evaluate
-
-    if view.opened.model is None or not can_evaluate(view.opened.model):
+    task = None if view.opened.model is None else measurable_task(view.opened.model)
+    if task is None:
         return
     measured = _measured(view)
     words = weights_in_words(view)
-    st.subheader("Accuracy on the 10,000 test images", anchor=False)
+    st.subheader(f"{task.metric.title} of the {task.title} on test data", anchor=False)
     before, after = measured.get(_LOADED), measured.get(words)
     with st.container(border=True):
         figures, action = st.columns([3, 2], vertical_alignment="center", gap="medium")
@@ -37,7 +36,7 @@ def card(view: data.View) -> None:
                     (
                         "As loaded",
                         _shown(before),
-                        "Share of the test images that the model names rightly (top-1).",
+                        "Share of the test examples that the model gets right.",
                     ),
                     (
                         "After pruning",
@@ -64,25 +63,24 @@ def card(view: data.View) -> None:
 
 
 def _measured(view: data.View) -> dict[str, float]:
-    """What this session has measured of the opened model: weights in words → accuracy."""
+    """What this session has measured of the opened model: weights in words → share of right answers."""
     known = st.session_state.setdefault(_MEASURED, {}).setdefault(view.opened.digest, {})
     outcome = jobs.outcome(JOB)
     if outcome and outcome["about"] == view.opened.digest:
-        known.update(outcome["result"])
+        metric = measurable_task(view.opened.model).metric.name
+        known.update({name: found[metric] for name, found in outcome["result"].items()})
     return known
 
 
 def _start(view: data.View) -> None:
-    from csbviz.models.evaluate import weights_for_accuracy
-
+    task = measurable_task(view.opened.model)
     known, words = _measured(view), weights_in_words(view)
     versions = {_LOADED: view.opened.model, words: view.pruned.model}
     kwargs = {
-        "versions": {
-            name: weights_for_accuracy(model) for name, model in versions.items() if name not in known
-        }
+        "task": task.name,
+        "versions": {name: task.weights_of(model) for name, model in versions.items() if name not in known},
     }
-    function = f"{accuracies.__module__}:{accuracies.__name__}"
+    function = f"{measure_versions.__module__}:{measure_versions.__name__}"
     jobs.hand_in(JOB, "Accuracy", function, kwargs, "cpu", about=view.opened.digest)
 
 
