@@ -1,12 +1,10 @@
-"""Magnitude: a weight is worth its absolute value."""
-
-import numpy as np
+"""Magnitude: a weight is worth its absolute value, a unit the mean of its weights' (L1)."""
 
 __all__ = ["scores"]
 
 
 def scores(weight, rng, evidence=None):
-    """Score weights by their absolute value.
+    """Give the weights themselves: scores are compared by their absolute values.
 
     Parameters
     ----------
@@ -20,6 +18,6 @@ def scores(weight, rng, evidence=None):
     Returns
     -------
     numpy.ndarray
-        Of the shape and type of `weight`; 0 where it is 0 or -0.
+        `weight`, not copied.
     """
-    return np.abs(weight)
+    return weight
