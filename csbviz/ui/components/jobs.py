@@ -60,8 +60,8 @@ def hand_in(
 
 
 def active(name: str) -> bool:
-    """True while the job waits or runs."""
-    return st.session_state.get(_slot(name), {}).get("state") in ("queued", "running")
+    """True while the job waits, runs or pauses."""
+    return st.session_state.get(_slot(name), {}).get("state") in ("queued", "running", "paused")
 
 
 def outcome(name: str) -> dict[str, Any] | None:
@@ -114,6 +114,8 @@ def _line(status: Any, service: Any) -> str:
         if any(job.state == "running" for job in service.jobs()):
             return f"Number {status.position} in the queue: another job is being measured"
         return "Starting the worker process, which takes a few seconds the first time"
+    if status.state == "paused":
+        return f"{escape(status.message)}; it goes on by itself, as number {status.position} in the queue"
     return f"{escape(_in_words(status.message or 'Running'))} · {status.seconds or 0:.0f} s"
 
 
