@@ -121,6 +121,7 @@ def _add_doctor(commands) -> argparse.ArgumentParser:
 def _add_layers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layer",
+        "--layers",
         metavar="NAME",
         action="append",
         help="only this layer of a model (repeatable; * and ? match; default: every prunable layer)",
@@ -139,21 +140,46 @@ def _add_prune(commands) -> argparse.ArgumentParser:
     command.add_argument(
         "file", metavar="FILE", help="model (.safetensors .pt .pth .onnx .npz), or sample:NAME"
     )
-    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.safetensors)")
-    command.add_argument("--method", default="magnitude", help="pruning method (default: %(default)s)")
     command.add_argument(
-        "--granularity", default="weight", help="what is pruned as one (default: %(default)s)"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="file to write (.safetensors, .npz; .onnx if FILE is one)",
+    )
+    command.add_argument(
+        "--method",
+        default="magnitude",
+        help="magnitude, l2, random, …: what makes a weight worth keeping (default: %(default)s)",
+    )
+    command.add_argument(
+        "--granularity",
+        help="what goes as one: weight, nm, block, kernel, filter, row, column, head, layer (default: weight)",
+    )
+    command.add_argument("--nm", metavar="N:M", help="keep N of every M neighbours (usual: 2:4)")
+    command.add_argument("--block", metavar="RxC", help="rows and columns of a block (usual: 8x8)")
+    command.add_argument(
+        "--heads", type=_positive, metavar="H", help="attention heads of a layer (usual: told from its width)"
     )
     command.add_argument(
         "--scope", default="global", help="global (one threshold) or layer (default: %(default)s)"
     )
     command.add_argument(
-        "--sparsity", type=_fraction, default=0.9, help="fraction of zeros (default: %(default)s)"
+        "--sparsity",
+        type=_fraction,
+        default=0.9,
+        help="fraction of the units that go; N:M goes by N and M (default: %(default)s)",
     )
     command.add_argument(
         "--seed", type=_seed, default=0, help="seed of random choices (default: %(default)s)"
     )
     _add_layers(command)
+    command.add_argument(
+        "--lock",
+        metavar="NAME",
+        action="append",
+        help="leave this layer as it is (repeatable; * and ? match)",
+    )
     return command
 
 

@@ -23,6 +23,10 @@ _NAMES = (
     ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
     ("SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "SelfAttention.o"),
 )
+_NO_HEADS = (
+    "it belongs to no attention whose queries, keys, values and output projection are all chosen (they are told "
+    "by their names)."
+)
 _ENDING = re.compile(r"[._]weight$")
 
 
@@ -48,7 +52,7 @@ def units(views: Iterable[View], options: Mapping[str, Any]) -> Units:
                 families.append(family)
                 used.update(_ENDING.sub("", part.view.name) for part in family.parts)
                 break
-    skipped = {view.name: _reason(view) for view in views if _ENDING.sub("", view.name) not in used}
+    skipped = {view.name: _NO_HEADS for view in views if _ENDING.sub("", view.name) not in used}
     return Units(tuple(families), skipped)
 
 
@@ -90,10 +94,3 @@ def _family(views: list[View], heads: int | None) -> Family | None:
     rows = [(view.rows // (3 * count if fused else count), view.cols) for view in inputs]
     parts = [Part(view, block) for view, block in zip(inputs, rows, strict=True)]
     return Family((*parts, Part(output, (output.rows, width // count))), count)
-
-
-def _reason(view: View) -> str:
-    return (
-        "it is none of the chosen weights that make up a whole attention (queries, keys, values and output "
-        "projection, told by their names)."
-    )
