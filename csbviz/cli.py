@@ -154,7 +154,7 @@ def _add_prune(commands) -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--granularity",
-        help="what goes as one: weight, nm, block, kernel, filter, row, column, head, layer (default: weight)",
+        help="what goes as one (default: weight): nm, block, kernel, filter, row, column, head, layer",
     )
     command.add_argument("--nm", metavar="N:M", help="keep N of every M neighbours (usual: 2:4)")
     command.add_argument("--block", metavar="RxC", help="rows and columns of a block (usual: 8x8)")

@@ -6,6 +6,7 @@ module             names, as they are also found in this package
 spy                get_spy_info, plot_spy, spy_caption, window_from_box
 block_nnz          get_block_nnz_info, plot_block_nnz, block_nnz_caption
 row_col_nnz        get_row_col_nnz_info, plot_row_col_nnz, row_col_nnz_caption
+mask               get_mask_info, plot_mask, mask_caption
 weight_histogram   get_weight_histogram_info, plot_weight_histogram, weight_histogram_caption
 format_bytes       get_format_bytes_info, plot_format_bytes, format_bytes_caption
 index_bytes        get_index_bytes_info, plot_index_bytes, index_bytes_caption
@@ -29,6 +30,7 @@ _FIGURES = (
     "block_nnz",
     "format_bytes",
     "index_bytes",
+    "mask",
     "row_col_nnz",
     "run_times",
     "speedups",

@@ -24,8 +24,8 @@ _NAMES = (
     ("SelfAttention.q", "SelfAttention.k", "SelfAttention.v", "SelfAttention.o"),
 )
 _NO_HEADS = (
-    "it belongs to no attention whose queries, keys, values and output projection are all chosen (they are told "
-    "by their names)."
+    "it belongs to no attention whose queries, keys, values and output projection are all chosen (they are "
+    "told by their names)."
 )
 _ENDING = re.compile(r"[._]weight$")
 
