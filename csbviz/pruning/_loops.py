@@ -21,7 +21,7 @@ __all__ = [
     "tally_all",
 ]
 
-SMALL_GROUP = 32  # weights up to which comparing all pairs of a group beats sorting it
+SMALL_GROUP = 32  # weights up to which comparing all pairs of a group beats a search for its threshold
 
 
 @njit(nogil=True, cache=True)
@@ -112,6 +112,30 @@ def expand(kept, height, width, mask):
 
 
 @njit(nogil=True, cache=True)
+def _keep_highest(keys, strip, kept, marks):
+    """Mark the `kept` highest keys, 1 ≤ kept < len(keys); of equal keys the later ones.
+
+    The threshold, the kept-th highest key, is found bit by bit: a bit of it is set when enough keys are as
+    high.
+    """
+    threshold, bit = strip & keys.dtype.type(0), (strip >> keys.dtype.type(1)) + keys.dtype.type(1)
+    while bit:
+        raised, enough = threshold | bit, 0
+        for p in range(len(keys)):
+            enough += keys[p] & strip >= raised
+        if enough >= kept:
+            threshold = raised
+        bit >>= keys.dtype.type(1)
+    room = kept
+    for p in range(len(keys)):
+        room -= keys[p] & strip > threshold
+    for p in range(len(keys) - 1, -1, -1):
+        key = keys[p] & strip
+        marks[p] = key > threshold or (key == threshold and room > 0)
+        room -= key == threshold
+
+
+@njit(nogil=True, cache=True)
 def keep_in_groups(keys, mask, strip, kept, group):
     """Mark the `kept` highest of every `group` neighbours in a row.
 
@@ -133,18 +157,4 @@ def keep_in_groups(keys, mask, strip, kept, group):
                         higher += part[q] & strip >= key
                     out[p] = higher < kept
             else:
-                _keep_by_sorting(part & strip, kept, out)
-
-
-@njit(nogil=True, cache=True)
-def _keep_by_sorting(keys, kept, mask):
-    """Mark the `kept` highest keys; of equal keys the later ones."""
-    threshold = np.sort(keys)[len(keys) - kept]
-    room = kept
-    for p in range(len(keys)):
-        room -= keys[p] > threshold
-    for p in range(len(keys) - 1, -1, -1):
-        mask[p] = keys[p] > threshold
-        if keys[p] == threshold and room > 0:
-            mask[p] = True
-            room -= 1
+                _keep_highest(part, strip, kept, out)
