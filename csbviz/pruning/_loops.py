@@ -21,6 +21,7 @@ __all__ = [
     "tally_all",
 ]
 
+TINY = float(np.finfo(np.float64).tiny)  # what a square is at least, so that only zeros add up to zero
 SMALL_GROUP = 32  # weights up to which comparing all pairs of a group beats a search for its threshold
 
 
@@ -92,13 +93,13 @@ def sum_blocks(scores, height, width, squared, sums):
         if width == 1:  # columns: one sum beside the other, so that it becomes vector code
             for col in range(len(line)):
                 score = abs(np.float64(line[col]))
-                totals[col] += score * score if squared else score
+                totals[col] += score * score + (TINY if score else 0.0) if squared else score
         else:
             for j in range(len(totals)):
                 total = totals[j]
                 for col in range(j * width, min((j + 1) * width, len(line))):
                     score = abs(np.float64(line[col]))
-                    total += score * score if squared else score
+                    total += score * score + (TINY if score else 0.0) if squared else score
                 totals[j] = total
 
 
