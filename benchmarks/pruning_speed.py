@@ -1,6 +1,6 @@
 """The speed and the memory of pruning: 100 M weights in one ranking, N:M, and a slider that moves.
 
-Run ``python -m benchmarks.pruning_speed [--json PATH] [--millions 100]``. It prints each figure beside its aim.
+Run ``python -m benchmarks.pruning_speed [--json PATH] [--millions 100]``. It prints each figure with its aim.
 
 The ranking of all weights is held against one selection over the same numbers: ``torch.kthvalue`` of the
 absolute values (made beforehand, not timed), on as many threads; ``numpy.partition``, the fastest selection

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csbviz.commands.output import emit, table
+from csbviz.commands.output import emit, table, wrapped
 from csbviz.commands.sources import Source, open_source
 from csbviz.errors import FileFormatError, InputError, OptionError
 from csbviz.figures.text import percent, size
@@ -163,6 +163,6 @@ def _lines(result: dict) -> Iterator[str]:
     for why in dict.fromkeys(result["skipped"].values()):
         names = [name for name, reason in result["skipped"].items() if reason == why]
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        yield f"Left as they are: {', '.join(names[:3])}{more}: {why}"
+        yield from wrapped("As before:", f"{', '.join(names[:3])}{more}, because {why}", indent=11)
     yield f"{result['nnz']:,} of {result['values']:,} weights kept, sparsity {percent(result['sparsity'], 2)}"
     yield f"Saved {result['output']} ({size(result['bytes'])})"
