@@ -100,7 +100,8 @@ def test_the_sample_network_trains(service):
     """A few steps with the real data: enough to see it pruned and still right."""
     task = task_named("fashion")
     weights = task.weights_of(load_sample("fashion_cnn"))
-    settings = {"epochs": 10 / task.steps_an_epoch(64), "batch": 64, "sparsity": 0.7, "eval_examples": 200, "threads": 1}
+    epochs = 10 / task.steps_an_epoch(64)
+    settings = {"epochs": epochs, "batch": 64, "sparsity": 0.7, "eval_examples": 200, "threads": 1}
     seen = []
     trained = train("fashion", weights, "gradual", settings, progress=lambda *x: seen.append(x))
     assert trained.steps == 10
