@@ -252,7 +252,8 @@ class Run:
                 f"The folder {self._folder} holds the checkpoint of another training (other first weights, "
                 "settings or data); give another folder, or remove it."
             )
-        self._report(0.0, f"Going on from step {facts['step']:,}", None)
+        share = _SHARE_OF_TRAINING * facts["step"] / self._steps
+        self._report(share, f"Going on from step {facts['step']:,}", None)
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         part = {
             kind: {name.removeprefix(kind): x for name, x in tensors.items() if name.startswith(kind)}

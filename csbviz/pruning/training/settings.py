@@ -48,7 +48,8 @@ class TrainSettings:
     sparsity : float or None
         Asked share of units that go, 0 ≤ sparsity < 1; None, for "finetune" alone: what is zero stays zero.
     criterion, granularity, options, scope
-        As `method`, `granularity`, `options` and `scope` of `csbviz.pruning.masks_for`.
+        As `method`, `granularity`, `options` and `scope` of `csbviz.pruning.masks_for`. Criteria choose the
+        masks alone; training takes the place of what one would do to the weights that stay.
     initial : float
         s_i of the cubic law. Zeros of the given weights stay zero in any case.
     begin : int
