@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import InputError, MatrixError, OptionError
 from csbviz.models.kinds import matrix_shape
 from csbviz.pruning.options import check_options, granularity_and_options
 from csbviz.pruning.parallel import cuts, in_threads
@@ -46,8 +46,8 @@ def masks_for(
     Parameters
     ----------
     weights : mapping of str to numpy.ndarray
-        Name → weight of two or more dimensions in the file's shape: float16, float32 or float64, finite. They
-        are ranked in this order, which decides between equal scores.
+        Name → weight of two or more dimensions in the file's shape: floating point, finite. They are ranked in
+        this order, which decides between equal scores.
     kinds : mapping of str to str
         Name → "linear", "conv", "recurrent" or "embedding".
     method, granularity, sparsity, scope, seed, options, evidence
@@ -67,9 +67,12 @@ def masks_for(
         As `prune_model`.
     InputError
         The method needs evidence that is not given.
+    MatrixError
+        A weight is not of floating point.
     """
     check_options(method, scope, sparsity, seed)
     found, chosen = granularity_and_options(granularity, options)
+    weights = {name: _wide(name, weight) for name, weight in weights.items()}
     views = [view_of(name, weights[name].shape, kinds[name], name in turned) for name in weights]
     ranking = Ranking(
         views,
@@ -85,6 +88,16 @@ def masks_for(
     masks = {name: np.ones(weights[name].shape, bool) for name in ranking.skipped}
     masks.update((view.name, tensor_of(mask, view)) for view, mask in ranking.masks())
     return {name: masks[name] for name in weights}
+
+
+def _wide(name: str, weight: np.ndarray) -> np.ndarray:
+    """The weight in a type that NumPy knows: brain floats become float32, which is exact."""
+    weight = np.asarray(weight)
+    if weight.dtype.name == "bfloat16":
+        return weight.astype(np.float32)
+    if weight.dtype.kind != "f":
+        raise MatrixError(f"{name} has the type {weight.dtype}; floating-point values are needed.")
+    return weight
 
 
 def view_of(name: str, shape: tuple[int, ...], kind: str, turned: bool = False) -> View:

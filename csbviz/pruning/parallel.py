@@ -31,6 +31,10 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_count(), thread_name_prefix="csbviz-prune")
 
 
+if hasattr(os, "register_at_fork"):  # a forked process has the pool but none of its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
 def in_threads(calls: Sequence[Callable[[], Any]]) -> list:
     """Give the results of all calls, in their order; one call is made at once."""
     if len(calls) == 1:

@@ -6,13 +6,14 @@ import json
 import tracemalloc
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
 import torch
 from safetensors.torch import save as save_safetensors
 
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import InputError, MatrixError, OptionError
 from csbviz.models import load_model
 from csbviz.models.opened import of_model, open_bytes
 from csbviz.pruning import GRANULARITIES, METHODS, default_layers, masks_for, prune_array, prune_model
@@ -170,6 +171,16 @@ def test_units_that_are_tiny_are_not_taken_for_zero():
     for method in ("magnitude", "l2"):
         pruned, _ = prune_array(weight, method, 1 / 3, granularity="row")
         np.testing.assert_array_equal(pruned, weight)
+        pruned, _ = prune_array(weight.T, method, 1 / 3, granularity="column")
+        np.testing.assert_array_equal(pruned.T, weight)
+
+
+def test_masks_of_other_types():
+    weight = np.array([[1.0, -0.25], [3.0, 0.5]], ml_dtypes.bfloat16)
+    masks = masks_for({"w": weight}, {"w": "linear"}, sparsity=0.5)
+    np.testing.assert_array_equal(masks["w"], [[True, False], [True, False]])
+    with pytest.raises(MatrixError, match="w has the type int64; floating-point"):
+        masks_for({"w": np.ones((2, 2), np.int64)}, {"w": "linear"})
 
 
 def test_masks_take_a_quarter_of_the_memory_of_the_weights():
