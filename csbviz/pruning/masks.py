@@ -46,8 +46,8 @@ def masks_for(
     Parameters
     ----------
     weights : mapping of str to numpy.ndarray
-        Name → weight of two or more dimensions in the file's shape: floating point, finite. They are ranked in
-        this order, which decides between equal scores.
+        Name → weight of two or more dimensions in the file's shape: floating point, finite. They are ranked
+        in this order, which decides between equal scores.
     kinds : mapping of str to str
         Name → "linear", "conv", "recurrent" or "embedding".
     method, granularity, sparsity, scope, seed, options, evidence

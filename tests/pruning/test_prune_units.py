@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save as save_safetensors
 
 from csbviz.errors import InputError, MatrixError, OptionError
-from csbviz.models import load_model
+from csbviz.models import Model, load_model
 from csbviz.models.opened import of_model, open_bytes
+from csbviz.models.tensors import StoredTensor
 from csbviz.pruning import GRANULARITIES, METHODS, default_layers, masks_for, prune_array, prune_model
 from csbviz.pruning.opened import prune_matrix, prune_opened
 from csbviz.pruning.registry import Method
@@ -173,6 +174,17 @@ def test_units_that_are_tiny_are_not_taken_for_zero():
         np.testing.assert_array_equal(pruned, weight)
         pruned, _ = prune_array(weight.T, method, 1 / 3, granularity="column")
         np.testing.assert_array_equal(pruned.T, weight)
+
+
+def test_a_graph_that_keeps_inputs_by_outputs_is_pruned_along_its_inputs():
+    weight = np.random.default_rng(0).standard_normal((12, 5)).astype(np.float32)
+    graph = Model([StoredTensor.of("w", weight, op="matmul")], name="g", digest="0" * 64, source="")
+    assert (graph.layer("w").rows, graph.layer("w").cols) == (5, 12)
+    pruned = prune_model(graph, granularity="nm").model.layer("w").weight()
+    assert ((pruned.reshape(3, 4, 5) != 0).sum(axis=1) == 2).all()
+    rows = prune_model(graph, sparsity=0.4, granularity="row").model.layer("w").weight()
+    assert sorted((rows != 0).sum(axis=0)) == [0, 0, 12, 12, 12]
+    np.testing.assert_array_equal(rows[rows != 0], weight[rows != 0])
 
 
 def test_masks_of_other_types():
