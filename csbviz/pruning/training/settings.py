@@ -69,7 +69,7 @@ class TrainSettings:
         Learning rate of the logarithms of the variances or of the gates.
     """
 
-    epochs: float = 4.0
+    epochs: float = 2.0
     batch: int = 128
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
@@ -191,7 +191,7 @@ TRAINING = {
             summary="Each weight has a gate that may close, and each open gate has its price. The sparsity "
             "comes out of the training.",
             settings=_PENALTY,
-            defaults={"weight_decay": 0.0, "strength": 0.1},
+            defaults={"weight_decay": 0.0, "strength": 3.0, "extra_rate": 0.05},
             reference="Louizos, Welling, Kingma: Learning Sparse Neural Networks through L0 Regularization, "
             "2018",
         ),
