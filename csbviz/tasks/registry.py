@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from csbviz.errors import OptionError
-from csbviz.tasks import fashion, g2p
+from csbviz.tasks import fashion, g2p, spam
 
 if TYPE_CHECKING:
     from csbviz.models import Model
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TASKS", "task_named", "task_of"]
 
-TASKS: dict[str, Task] = {task.name: task for task in (fashion.TASK, g2p.TASK)}
+TASKS: dict[str, Task] = {task.name: task for task in (fashion.TASK, spam.TASK, g2p.TASK)}
 
 
 def task_named(name: str) -> Task:
