@@ -104,7 +104,17 @@ def test_what_is_pruned_stays_zero_and_follows_the_schedule(method, optimizer):
     assert (seen[-1]["fc.weight"] != seen[1]["fc.weight"]).any()
 
 
-def test_zeros_of_the_first_weights_stay_and_no_sparsity_prunes_no_more():
+@pytest.mark.parametrize("method", METHODS)
+def test_zeros_of_the_first_weights_stay(method):
+    weights = first_weights()
+    weights["fc.weight"][:, ::3] = 0
+    trained, seen = watched(method=method, sparsity=0.5, weights=weights)
+    assert not any(step["fc.weight"][:, ::3].any() for step in seen)
+    assert not trained.weights["fc.weight"][:, ::3].any()
+    assert not trained.masks["fc.weight"][:, ::3].any()
+
+
+def test_without_a_sparsity_no_more_is_pruned():
     weights = first_weights()
     weights["fc.weight"][:, ::3] = 0
     trained, _ = watched(method="finetune", sparsity=None, weights=weights)

@@ -136,6 +136,10 @@ def test_gates_multiply_the_weights_and_settle_to_their_means():
         np.testing.assert_array_equal(toy.parameters["fc.weight"][0].detach(), weight[0])
     np.testing.assert_array_equal(toy.parameters["fc.weight"].detach(), weight)
     assert method.gone()["fc.weight"][1].all()
+    with torch.no_grad():
+        log_a.zero_()
+    with method.settled():
+        np.testing.assert_allclose(toy.parameters["fc.weight"].detach(), weight / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["variational", "l0"])

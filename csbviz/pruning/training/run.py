@@ -158,7 +158,6 @@ class Run:
         penalty = self._sparsifier.penalty(self._step)
         self._optimizer.zero_grad(set_to_none=True)
         (loss if penalty is None else loss + penalty).backward()
-        self._sparsifier.after_backward()
         set_rates(self._optimizer, self._settings, self._step, *self._sparsifier.round_of(self._step))
         self._optimizer.step()
         self._sparsifier.after_step()

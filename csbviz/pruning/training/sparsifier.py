@@ -88,12 +88,6 @@ class Sparsifier:
         """What is added to the loss."""
         return None
 
-    def after_backward(self) -> None:
-        """Keep gradients away from what is pruned, so that no momentum gathers there."""
-        for name, weight in self.weights.items():
-            if weight.grad is not None:
-                weight.grad.masked_fill_(self._gone[name], 0.0)
-
     def after_step(self) -> None:
         """Set what is pruned to zero again."""
         import torch
