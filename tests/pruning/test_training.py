@@ -87,7 +87,7 @@ def test_what_is_pruned_stays_zero_and_follows_the_schedule(method, optimizer):
     trained, seen = watched(method=method, optimizer=optimizer, sparsity=0.8, momentum=0.9)
     size = sum(np.prod(SHAPES[name]) for name in NAMES)
     schedule = {
-        "gradual": Gradual(0.0, 0.8, 0, 28, 1),
+        "gradual": Gradual(0.0, 0.8, 0, 19, 1),
         "iterative": Iterative(0.0, 0.8, 4, STEPS // 4),
         "finetune": None,
     }[method]

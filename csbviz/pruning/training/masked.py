@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FineTuned", "GraduallyPruned", "IterativelyPruned"]
 
-_EVERY = 50  # steps between two cuts of the cubic law, unless that makes fewer than _CUTS cuts
+_EVERY = 20  # steps between two cuts of the cubic law, unless that makes fewer than _CUTS cuts
 _CUTS = 20
-_LAST_CUT = 0.6  # share of the steps after which the rest is fine-tuning
+_LAST_CUT = 0.4  # share of the steps after which the rest is fine-tuning, while the rate is still high
 _EVIDENCE_EXAMPLES = 512
 
 

@@ -55,7 +55,7 @@ class TrainSettings:
     begin : int
         t₀, in steps.
     count, every : int or None
-        n and Δt in steps; None: every 50 steps (or a 20th of the way, if that is less) up to 60 % of the
+        n and Δt in steps; None: every 20 steps (or a 20th of the way, if that is less) up to 40 % of the
         steps.
     rounds : int
         Cuts of "iterative"; the steps are shared evenly.
