@@ -1,6 +1,7 @@
 """The sample models: found without importing anything, honest about their accuracy, with their licences."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -36,37 +37,50 @@ def test_the_cnn_is_in_the_checkout(cnn):
     }
 
 
-def test_the_folder_holds_licences_and_stays_small():
-    files = list(samples.SAMPLES_DIR.iterdir())
-    names = {file.name for file in files}
-    assert {
-        "README.md",
-        "LICENSE.fashion-mnist.txt",
-        "fashion_mnist_test.npz",
-        "fashion_mnist_train.npz",
-        "train_fashion_cnn.py",
-    } <= names
-    assert sum(file.stat().st_size for file in files if file.is_file()) < 15e6
-    assert "Zalando SE" in (samples.SAMPLES_DIR / "LICENSE.fashion-mnist.txt").read_text()
-
-
-def test_what_is_said_of_the_accuracy_was_measured_on_these_weights(cnn):
-    record = json.loads((samples.SAMPLES_DIR / "fashion_cnn_accuracy.json").read_text())
-    assert record["digest"] == cnn.digest
-    assert record["dense"] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
+def test_every_data_file_is_told_of_with_its_licence_and_script():
+    files = [file for file in samples.SAMPLES_DIR.iterdir() if file.is_file()]
     readme = (samples.SAMPLES_DIR / "README.md").read_text()
-    told = next(sample.accuracy for sample in SAMPLES if sample.id == "fashion_cnn")
-    values = {
-        row["sparsity"]: f"{100 * row['accuracy']:.1f} %"
-        for row in record["pruned"]
-        if (row["method"], row["scope"]) == ("magnitude", "global")
-    }
-    assert set(values) == {0.5, 0.7, 0.8, 0.9, 0.95}
+    for file in files:
+        if file.suffix in (".npz", ".txt", ".safetensors", ".py"):
+            assert f"`{file.name}`" in readme or f"sample_models.{file.stem}`" in readme, file.name
+    assert sum(file.stat().st_size for file in files) < 13e6
+    for name, words in (
+        ("fashion-mnist", "Zalando SE"),
+        ("spam-assassin", "CC0"),
+        ("cmudict", "Carnegie Mellon University"),
+    ):
+        assert words in (samples.SAMPLES_DIR / f"LICENSE.{name}.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "sample", [sample for sample in SAMPLES if sample.accuracy], ids=lambda sample: sample.id
+)
+def test_what_is_said_of_the_accuracy_was_measured_on_these_weights(sample):
+    record = json.loads((samples.SAMPLES_DIR / f"{sample.id}_accuracy.json").read_text())
+    if samples.sample_path(sample):
+        assert record["digest"] == load_sample(sample.id).digest
+    readme = (samples.SAMPLES_DIR / "README.md").read_text()
     dense = f"{100 * record['dense']:.1f} %"
-    assert f"| magnitude | global | {dense} | " + " | ".join(values.values()) + " |" in readme
-    assert told.startswith(dense)
-    assert f"{values[0.7]} at 70 %" in told
-    assert f"{values[0.9]} at 90 %" in told
+    values = {}
+    for row in record["pruned"]:
+        of_case = values.setdefault((row["method"], row["scope"]), {})
+        spread = "" if row["std"] is None else f" ± {100 * row['std']:.1f}"
+        of_case[row["sparsity"]] = f"{100 * row['accuracy']:.1f} %{spread}"
+    assert set(values) == {("magnitude", "global"), ("magnitude", "layer"), ("random", "global")}
+    for (method, scope), of_case in values.items():
+        assert len(of_case) == 5
+        assert f"| {method} | {scope} | {dense} | " + " | ".join(of_case.values()) + " |" in readme
+    assert sample.accuracy.startswith(f"{dense} o")
+    assert f" {record['examples']:,} " in sample.accuracy
+    told = re.findall(r"([\d.]+ %) at (\d+) %", sample.accuracy)
+    assert len(told) == 2
+    for value, sparsity in told:
+        assert values["magnitude", "global"][int(sparsity) / 100] == value
+
+
+def test_the_accuracy_of_the_cnn_is_the_one_in_its_file(cnn):
+    record = json.loads((samples.SAMPLES_DIR / "fashion_cnn_accuracy.json").read_text())
+    assert record["dense"] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
 
 
 def test_minilm_is_loaded_or_says_how_to_install_it():
