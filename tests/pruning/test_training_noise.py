@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -170,3 +171,17 @@ def test_layers_that_are_multiplied_otherwise_are_refused():
     with pytest.raises(OptionError, match=r"needs plain linear layers and convolutions, and 'conv.weight'"):
         product_of(bare, "conv.weight", "L0 regularisation")
     product_of(bare, "fc.weight", "L0 regularisation")
+
+
+@pytest.mark.parametrize("method", ["variational", "l0"])
+def test_a_weight_that_no_product_reads_is_left_out_unless_it_is_named(method):
+    def without_reader(weights):
+        toy = network(weights)
+        return Network(toy.module, toy.parameters, {"fc.weight": toy.module.fc}, toy.products)
+
+    task = dataclasses.replace(toy_task(), network=without_reader)
+    trained = train(task, first_weights(), method, QUICK | {"epochs": 1})
+    assert set(trained.masks) == {"fc.weight"}
+    assert trained.weights["conv.weight"].all()
+    with pytest.raises(OptionError, match=r"'conv\.weight' is neither"):
+        train(task, first_weights(), method, QUICK | {"layers": ["conv.weight"]})

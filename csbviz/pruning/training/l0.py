@@ -60,6 +60,8 @@ def chance_open(log_a: torch.Tensor) -> torch.Tensor:
 class L0Gates(Sparsifier):
     """A hard concrete gate on each chosen weight, drawn anew for each batch."""
 
+    reads_products = True
+
     def __init__(self, task, network, settings: TrainSettings, steps: int, examples: int) -> None:
         import torch
 

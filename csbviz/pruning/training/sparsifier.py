@@ -62,12 +62,17 @@ class Sparsifier:
         The chosen weights.
     """
 
+    reads_products = False
+    """Whether weights that no product reads (an unused layer) are left out unless they are named."""
+
     def __init__(
         self, task: Task, network: Network, settings: TrainSettings, steps: int, examples: int
     ) -> None:
         self.task, self.network, self.settings = task, network, settings
         self.steps, self.examples = steps, examples
         self.kinds = chosen_layers(network, settings.layers)
+        if self.reads_products and settings.layers is None:
+            self.kinds = {name: kind for name, kind in self.kinds.items() if name in network.readers}
         self.weights = {name: network.parameters[name] for name in self.kinds}
         self._gone: dict[str, torch.Tensor] = {name: x.detach() == 0 for name, x in self.weights.items()}
 

@@ -46,6 +46,8 @@ def divergence(log_alpha: torch.Tensor) -> torch.Tensor:
 class VariationalDropout(Sparsifier):
     """Noise with a learned variance on each chosen weight; the network is used with the means alone."""
 
+    reads_products = True
+
     def __init__(self, task, network, settings: TrainSettings, steps: int, examples: int) -> None:
         import torch
 
