@@ -31,6 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "finetune 90": ("finetune", {"sparsity": 0.9}),
     "iterative 90": ("iterative", {"sparsity": 0.9}),
     "gradual 90": ("gradual", {"sparsity": 0.9}),
+    "gradual 91, longer": ("gradual", {"sparsity": 0.91, "epochs": 4.0}),
     "gradual 95": ("gradual", {"sparsity": 0.95}),
     "gradual 98": ("gradual", {"sparsity": 0.98}),
     "gradual 90, random": ("gradual", {"sparsity": 0.9, "criterion": "random"}),
