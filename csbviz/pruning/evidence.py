@@ -305,7 +305,7 @@ def _padding(conv: Any) -> list[int]:
 def _check(task: Task, needs: Collection[str], count: int, seed: int) -> None:
     for need in needs:
         if need not in KINDS:
-            raise OptionError(f"{need!r} is not what data tells of a weight; there is {', '.join(KINDS)}.")
+            raise OptionError(f"{need!r} cannot be collected of a weight; there is {', '.join(KINDS)}.")
     for name, value, least in (("count", count, 1), ("seed", seed, 0)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole or value < least:

@@ -202,7 +202,10 @@ class Ranking:
             kept, group = self._granularity.groups(self._options)
             for family in self.families:
                 view = family.parts[0].view
-                yield view, kept_in_groups(self._weight_scores(view, self._rng(family)), kept, group)
+                if self._method.choose is not None:
+                    yield view, self._chosen(view, 0, (kept, group))
+                else:
+                    yield view, kept_in_groups(self._weight_scores(view, self._rng(family)), kept, group)
             return
         for family, kept in self.kept_units():
             for part in family.parts:
@@ -212,6 +215,10 @@ class Ranking:
         """Give for each family which of its units stay: boolean, any shape with `family.count` elements."""
         together = [self.families] if self._scope == "global" else [(family,) for family in self.families]
         for families in together:
+            if self._method.choose is not None and self._alone(families):
+                view = families[0].parts[0].view
+                yield families[0], self._chosen(view, units_to_prune(view.size, self._sparsity))
+                continue
             scores = self._scores(families)
             cut = Cut(scores, units_to_prune(sum(score.size for score in scores), self._sparsity))
             for family in families:
@@ -228,7 +235,7 @@ class Ranking:
         found = {}
         for need in self._method.needs:
             array = np.asarray(getattr(self._evidence, need)[view.name])
-            if need == "gradients" and array.shape != (view.rows, view.cols):
+            if need == "gradients" and array.shape == view.shape:
                 array = matrix_of(array, view)
             found[need] = array
         return found
@@ -267,21 +274,36 @@ class Ranking:
     def _scores(self, families: tuple[Family, ...]) -> list[np.ndarray]:
         """Scores of all units that compete: as they are when every unit is one weight, else as means."""
         if all(family.of_single_weights for family in families):
-            return [self._weight_scores(f.parts[0].view, self._rng(f)) for f in families]
+            scores = [self._weight_scores(f.parts[0].view, self._rng(f)) for f in families]
+            return (
+                list(map(_places, scores)) if self._method.within_rows and self._alone(families) else scores
+            )
         return [self.unit_scores(family) for family in families]
+
+    def _alone(self, families: tuple[Family, ...]) -> bool:
+        """Whether what competes are the single weights of one layer, and each layer is ranked like that."""
+        apart = self._scope == "layer" or len(self.families) == 1
+        return apart and families[0].of_single_weights
+
+    def _chosen(self, view: View, count: int, group: tuple[int, int] | None = None) -> np.ndarray:
+        weight = matrix_of(self._weight_of(view), view)
+        return self._method.choose(weight, self.evidence_of(view), count, group)
 
     def _weight_scores(self, view: View, rng: np.random.Generator) -> np.ndarray:
         return self._method.scores(matrix_of(self._weight_of(view), view), rng, self.evidence_of(view))
 
     def _means(self, family: Family, power: int, weights: bool = False) -> np.ndarray:
-        """Mean of |score|**power over each unit, or of the weights themselves."""
+        """Mean of |score|**power over each unit, or of the weights themselves; |sum| of signed scores."""
         sums, sizes, rng = np.zeros(family.count), np.zeros(family.count), self._rng(family)
+        signed = np.zeros(family.count) if self._method.signed and not weights else None
         for part in family.parts:
             matrix = matrix_of(self._weight_of(part.view), part.view)
             scores = matrix if weights else self._method.scores(matrix, rng, self.evidence_of(part.view))
             sums += _folded(block_sums(scores, part, power == 2), family.count)
             sizes += _folded(block_sizes(part), family.count)
-        means = sums / sizes
+            if signed is not None:
+                signed += _folded(signed_sums(scores, part), family.count)
+        means = sums / sizes if signed is None else np.abs(signed)
         np.maximum(means, np.finfo(np.float64).tiny, out=means, where=sums > 0)  # what is not zero stays so
         return means
 
@@ -304,6 +326,13 @@ def block_sums(scores: np.ndarray, part: Part, squared: bool = False) -> np.ndar
         ]
     )
     return sums
+
+
+def signed_sums(scores: np.ndarray, part: Part) -> np.ndarray:
+    """Sum of the scores of each block with their signs, float64[block rows, block columns]."""
+    begins = [np.arange(0, n, side) for n, side in zip(scores.shape, part.block, strict=True)]
+    sums = np.add.reduceat(scores, begins[1], axis=1, dtype=np.float64)
+    return np.add.reduceat(sums, begins[0], axis=0)
 
 
 def block_sizes(part: Part) -> np.ndarray:
@@ -340,6 +369,16 @@ def expanded(kept: np.ndarray, family: Family, part: Part) -> np.ndarray:
 def _is_whole(family: Family) -> bool:
     """Whether a family is one unit of several weights."""
     return family.count == 1 and not family.of_single_weights
+
+
+def _places(scores: np.ndarray) -> np.ndarray:
+    """Each score's place in its row from 1, of equal ones the first first; 0 for what is zero."""
+    scores = np.abs(scores)
+    order = np.argsort(scores, axis=1, kind="stable")
+    places = np.empty(scores.shape, np.uint32)
+    np.put_along_axis(places, order, np.arange(1, scores.shape[1] + 1, dtype=np.uint32)[None], axis=1)
+    places[scores == 0] = 0
+    return places
 
 
 def _folded(blocks: np.ndarray, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from csbviz.pruning.granularity import (
     rows,
     weight,
 )
-from csbviz.pruning.methods import l2, magnitude, random
+from csbviz.pruning.methods import l2, magnitude, random, sparsegpt, taylor, wanda
 from csbviz.pruning.units import Units, View
 
 __all__ = ["GRANULARITIES", "METHODS", "Granularity", "Method"]
@@ -54,6 +54,14 @@ class Method:
     update : callable or None
         update(weight, mask, evidence) → array of the same shape: new values for what is kept, when the method
         makes up for what went. None when kept values stay bit for bit.
+    signed : bool
+        A unit is worth the absolute sum of its scores instead: they may cancel each other.
+    within_rows : bool
+        Where single weights of each layer are ranked by themselves, those of each row compete alone.
+    choose : callable or None
+        choose(weight, evidence, count, group=None) → boolean mask: which single weights of one layer stay,
+        for a method that chooses while it changes what is kept. `count` go, or of every M neighbours N stay
+        where `group` is (N, M). None when scores decide. Not used where layers or units are ranked together.
     reference : str
         The paper to read.
     """
@@ -67,6 +75,9 @@ class Method:
     of_units: bool = False
     needs: tuple[str, ...] = ()
     update: Callable[[np.ndarray, np.ndarray, Mapping[str, np.ndarray]], np.ndarray] | None = None
+    signed: bool = False
+    within_rows: bool = False
+    choose: Callable[..., np.ndarray] | None = None
     reference: str = ""
 
 
@@ -121,6 +132,35 @@ METHODS = {
             scores=l2.scores,
             power=2,
             reference="Li et al.: Pruning Filters for Efficient ConvNets, ICLR 2017",
+        ),
+        Method(
+            name="taylor",
+            title="Gradient × weight (Taylor)",
+            summary="What would change the loss on training data least goes, by its slope at each weight.",
+            scores=taylor.scores,
+            needs=("gradients",),
+            signed=True,
+            reference="Molchanov et al.: Importance Estimation for Neural Network Pruning, CVPR 2019",
+        ),
+        Method(
+            name="wanda",
+            title="Weight × input (Wanda)",
+            summary="Small weights behind weak inputs go; with the scope layer, each output's by themselves.",
+            scores=wanda.scores,
+            needs=("input_norms",),
+            within_rows=True,
+            reference="Sun et al.: A Simple and Effective Pruning Approach for LLMs, ICLR 2024",
+        ),
+        Method(
+            name="sparsegpt",
+            title="Second order (SparseGPT)",
+            summary="What costs the layer's outputs least goes, and the weights that stay make up for it.",
+            scores=sparsegpt.scores,
+            power=2,
+            needs=("second_moments",),
+            update=sparsegpt.update,
+            choose=sparsegpt.choose,
+            reference="Frantar, Alistarh: SparseGPT, ICML 2023",
         ),
     )
 }
