@@ -25,7 +25,14 @@ def _slot(name: str) -> str:
 
 
 def hand_in(
-    name: str, title: str, function: str, kwargs: dict[str, Any], device: str, about: Any = None
+    name: str,
+    title: str,
+    function: str,
+    kwargs: dict[str, Any],
+    device: str,
+    about: Any = None,
+    background: bool = False,
+    restarts: int = 0,
 ) -> None:
     """Submit a job and remember it under `name`.
 
@@ -43,11 +50,13 @@ def hand_in(
         "cpu" or "cuda".
     about : object, optional
         What the caller wants back with the outcome, such as the settings of the run.
+    background, restarts
+        As in `JobSpec`: long work that gives way to other jobs, and how often it starts again.
     """
     from csbviz.service import JobSpec, get_service
 
     try:
-        job = get_service().submit(JobSpec(title, function, kwargs, device))
+        job = get_service().submit(JobSpec(title, function, kwargs, device, background, restarts))
     except CSBVizError as error:
         st.session_state[_slot(name)] = {"id": None, "about": about, "error": str(error), "state": "failed"}
     else:
