@@ -241,7 +241,7 @@ def test_pauses_change_nothing(method, optimizer, tmp_path):
     assert not os.path.exists(folder)
 
 
-@pytest.mark.parametrize("step", [0, 1, 13, 23, 24])
+@pytest.mark.parametrize("step", [0, 13, 24])
 def test_a_run_that_ended_anywhere_goes_on_from_its_last_checkpoint(step, tmp_path):
     """As after a power cut: the process is gone, whatever it had in hand."""
 
