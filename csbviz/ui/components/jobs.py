@@ -14,7 +14,7 @@ import streamlit as st
 from csbviz.errors import CSBVizError
 from csbviz.ui.text import OP_NAMES, escape
 
-__all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "watch"]
+__all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "take", "watch"]
 
 _POLL_SECONDS = 0.8
 _ENDED = ("done", "failed", "cancelled")
@@ -76,6 +76,11 @@ def active(name: str) -> bool:
 def outcome(name: str) -> dict[str, Any] | None:
     """The last outcome: ``{"about", "result"}`` of the last job that succeeded, or None."""
     return st.session_state.get(_slot(name) + ".done")
+
+
+def take(name: str) -> dict[str, Any] | None:
+    """The last outcome, once: it is for a caller who keeps it, such as large weights."""
+    return st.session_state.pop(_slot(name) + ".done", None)
 
 
 def watch(name: str) -> None:
