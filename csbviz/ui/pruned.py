@@ -74,7 +74,6 @@ def pruning_key(opened: Opened, chosen: Settings) -> tuple:
         sparsity,
         chosen.locked,
         seed,
-        id(evidence),
     )
 
 
