@@ -26,7 +26,9 @@ _EACH = 3e7  # and what one more system to solve costs beside them
 def scores(weight, rng, evidence):
     """Give |w| / √[H⁻¹]_cc: its square is how much the outputs' squared error grows at least.
 
-    It is relative to the root mean square of the layer's outputs, so that layers compare.
+    It is relative to what all the weights of an output are worth on average, so that layers compare. Relative
+    to the outputs themselves they do not: where inputs are few and alike, every weight alone can be made up
+    for, and nearly the whole layer went.
 
     Parameters
     ----------
@@ -45,10 +47,9 @@ def scores(weight, rng, evidence):
     moments = _damped(evidence["second_moments"])
     worth = np.sqrt(np.square(inverse_factor(moments)).sum(axis=0))  # √ of the inverse's diagonal
     score = _scaled(weight)[0]
-    outputs = np.sqrt(np.einsum("rc,rc->", score @ moments, score) / max(len(score), 1))
     score = np.abs(score) / worth
     score[:, _unused(evidence)] = 0.0
-    score /= outputs or 1.0
+    score /= np.sqrt(np.square(score).sum() / max(len(score), 1)) or 1.0
     narrow = np.result_type(weight.dtype, np.float32)
     tiny = np.finfo(narrow).tiny
     score[(score < tiny) & (weight != 0)] = tiny

@@ -2,8 +2,9 @@
 
 The paper compares the weights of one output with each other alone. So do single weights here when the scope
 is "layer": all outputs lose the same share. When the scope is "global", and for units of several weights,
-scores of different outputs and layers meet; each layer's scores are divided by their root mean square, so
-that they say how large a share of the layer's output a weight carries, however large its inputs are.
+scores of different outputs and layers meet. Each layer's are divided by the root mean square of its outputs
+(as it were if the inputs had nothing to do with each other), so that they say how large a share of an output a
+weight carries.
 
 References
 ----------
@@ -16,7 +17,7 @@ __all__ = ["scores"]
 
 
 def scores(weight, rng, evidence):
-    """Give |w| · ‖x‖₂, relative to the root mean square over the layer.
+    """Give |w| · ‖x‖₂, relative to the root mean square of the layer's outputs.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def scores(weight, rng, evidence):
     score /= score.max(initial=0.0) or 1.0  # sums of squares stay finite
     norms = np.asarray(evidence["input_norms"], np.float64)
     score *= norms / (norms.max(initial=0.0) or 1.0)
-    score /= np.sqrt(np.mean(np.square(score))) or 1.0
+    score /= np.sqrt(np.square(score).sum() / max(len(score), 1)) or 1.0
     narrow = np.result_type(weight.dtype, np.float32)
     tiny = np.finfo(narrow).tiny
     score[(score < tiny) & (weight != 0)] = tiny
