@@ -146,10 +146,9 @@ def _save(model: Model, output: Path, file: str) -> None:
 
 
 def _save_onnx(model: Model, output: Path, file: str) -> None:
-    raise FileFormatError(
-        f"{output.name} cannot be written: pruned weights cannot be put back into an ONNX graph yet; write "
-        ".safetensors or .npz."
-    )
+    from csbviz.models import write_onnx
+
+    write_onnx.save(output, file, model)
 
 
 def _lines(result: dict) -> Iterator[str]:
