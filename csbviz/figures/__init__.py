@@ -14,6 +14,8 @@ balance_strip      get_balance_strip_info, plot_balance_strip, balance_strip_cap
 timeline           get_timeline_info, plot_timeline, timeline_caption
 run_times          get_run_times_info, plot_run_times, run_times_caption
 speedups           get_speedups_info, plot_speedups, speedups_caption
+tradeoff           get_tradeoff_info, plot_tradeoff, tradeoff_caption
+training_curve     get_training_curve_info, plot_training_curve, training_curve_caption
 =================  ===========================================================================================
 
 Each module has its caption as ``caption``. `theme` holds the look and the colours of formats, `text` writes
@@ -36,6 +38,8 @@ _FIGURES = (
     "speedups",
     "spy",
     "timeline",
+    "tradeoff",
+    "training_curve",
     "weight_histogram",
 )
 _HOMES = {

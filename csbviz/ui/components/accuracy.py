@@ -39,7 +39,7 @@ def card(view: data.View) -> None:
                         "Share of the test examples that the model gets right.",
                     ),
                     (
-                        "After pruning",
+                        "Pruned",
                         _shown(after),
                         "The same, with the weights pruned and not trained again.",
                     ),

@@ -7,6 +7,7 @@ job has ended; the id of the job is all that the session keeps until then.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -50,6 +51,8 @@ def hand_in(
         "cpu" or "cuda".
     about : object, optional
         What the caller wants back with the outcome, such as the settings of the run.
+    background, restarts : bool, int
+        As in `csbviz.service.JobSpec`: long work that gives way, and that goes on after its process was lost.
     background, restarts
         As in `JobSpec`: long work that gives way to other jobs, and how often it starts again.
     """
@@ -83,9 +86,16 @@ def take(name: str) -> dict[str, Any] | None:
     return st.session_state.pop(_slot(name) + ".done", None)
 
 
-def watch(name: str) -> None:
-    """Show how far the active job is, with a button that cancels it."""
-    _poll(name)
+def watch(name: str, show: Callable[[Any], None] | None = None) -> None:
+    """Show how far the active job is, with a button that cancels it.
+
+    Parameters
+    ----------
+    name : str
+    show : callable, optional
+        ``show(partial)`` draws the job's last result on the way, None before the first.
+    """
+    _poll(name, show)
 
 
 def say_how_it_ended(name: str) -> None:
@@ -98,7 +108,7 @@ def say_how_it_ended(name: str) -> None:
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _poll(name: str) -> None:
+def _poll(name: str, show: Callable[[Any], None] | None) -> None:
     from csbviz.service import get_service
 
     kept = st.session_state[_slot(name)]
@@ -121,6 +131,8 @@ def _poll(name: str) -> None:
             on_click=_cancel,
             args=(kept["id"],),
         )
+    if show is not None:
+        show(status.partial)
 
 
 def _line(status: Any, service: Any) -> str:

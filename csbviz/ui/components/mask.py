@@ -89,7 +89,11 @@ def _zoom_bar(info) -> None:
     near = tuple((0, min(side, length)) for side, length in zip(CLOSE_UP, info.shape, strict=True))
     whole = tuple((0, length) for length in info.shape)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.markdown(f"Rows {shown[0]}, columns {shown[1]} :gray[· drag a box to zoom]", width="stretch")
+        st.markdown(
+            f"Rows {shown[0]}, columns {shown[1]}",
+            help="Drag a box in the picture to zoom in.",
+            width="stretch",
+        )
         for label, icon, window in (
             ("Close-up", ":material/zoom_in:", near),
             ("Whole layer", ":material/zoom_out_map:", whole),

@@ -6,7 +6,7 @@ import streamlit as st
 
 from csbviz import figures
 from csbviz.ui import data
-from csbviz.ui.components import accuracy
+from csbviz.ui.components import accuracy, training
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
@@ -78,11 +78,14 @@ def _page() -> None:
             st.subheader("Layers before and after", anchor=False)
             layer_table(view.opened.layers, "pruned", after=view.pruned.layers)
             accuracy.card(view)
+            st.subheader("Weights of the layer", anchor=False)
+            _histogram(view)
         with picture:
             st.subheader("What stayed of the layer", anchor=False)
             mask(view, 520)
-            st.subheader("Weights of the layer", anchor=False)
-            _histogram(view)
+    st.subheader("Train it until it is sparse", anchor=False)
+    with st.container(border=True):
+        training.card(view)
 
 
 _page()
