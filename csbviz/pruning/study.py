@@ -1,4 +1,4 @@
-"""`study`: accuracy over sparsity, for several methods and granularities, with the controls that make it honest.
+"""`study`: accuracy over sparsity for several methods and granularities, with controls that keep it honest.
 
 The rules are those of Blalock et al. (2020): at least five operating points, mean and standard deviation over
 seeds, compression and theoretical speed-up told apart, and always the dense control and a random baseline.
