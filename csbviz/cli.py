@@ -1,4 +1,4 @@
-"""The command line: ``python -m csbviz doctor | info | prune | layout | bench | tune``.
+"""The command line: ``python -m csbviz doctor | info | prune | compress | layout | bench | tune``.
 
 This module holds the arguments, the exit codes and the messages; what a command does is in the module of
 `csbviz.commands` that bears its name, and is imported only when the command runs.
@@ -20,7 +20,8 @@ from csbviz.errors import CSBVizError, InputError
 
 __all__ = ["build_parser", "main"]
 
-_FILE_HELP = "model (.safetensors .pt .pth .onnx .npz), matrix (.smtx .mtx .npz, also .gz), or sample:NAME"
+_MODEL_HELP = "model (.safetensors .pt .pth .onnx .npz .csbz), or sample:NAME"
+_FILE_HELP = _MODEL_HELP.replace("or sample", "matrix (.smtx .mtx .npz, also .gz), or sample")
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -105,7 +106,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"csbviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    adders = (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench, _add_tune, _add_record)
+    adders = (
+        _add_doctor,
+        _add_info,
+        _add_prune,
+        _add_compress,
+        _add_layout,
+        _add_bench,
+        _add_tune,
+        _add_record,
+    )
     for add in adders:
         command = add(commands)
         command.add_argument(
@@ -137,9 +147,7 @@ def _add_info(commands) -> argparse.ArgumentParser:
 
 def _add_prune(commands) -> argparse.ArgumentParser:
     command = commands.add_parser("prune", help="prune a model and save it")
-    command.add_argument(
-        "file", metavar="FILE", help="model (.safetensors .pt .pth .onnx .npz), or sample:NAME"
-    )
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
     command.add_argument(
         "-o",
         "--output",
@@ -180,6 +188,25 @@ def _add_prune(commands) -> argparse.ArgumentParser:
         action="append",
         help="leave this layer as it is (repeatable; * and ? match)",
     )
+    return command
+
+
+def _add_compress(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("compress", help="quantise and Huffman-code a model, and save it")
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.csbz)")
+    for kind, usual in (("conv", 8), ("linear", 5)):
+        command.add_argument(
+            f"--{kind}-bits",
+            type=_positive,
+            default=usual,
+            metavar="B",
+            help=f"a {kind} layer keeps 2^B - 1 values and zero, B at most 8 (default: %(default)s)",
+        )
+    command.add_argument(
+        "--sparsity", type=_fraction, help="prune by magnitude to this share first (default: as it is)"
+    )
+    command.add_argument("--evaluate", action="store_true", help="measure the accuracy after each stage")
     return command
 
 
