@@ -14,6 +14,8 @@ balance_strip      get_balance_strip_info, plot_balance_strip, balance_strip_cap
 timeline           get_timeline_info, plot_timeline, timeline_caption
 run_times          get_run_times_info, plot_run_times, run_times_caption
 speedups           get_speedups_info, plot_speedups, speedups_caption
+stages             get_stages_info, plot_stages, stages_caption
+candidates         get_candidates_info, plot_candidates, candidates_caption
 tradeoff           get_tradeoff_info, plot_tradeoff, tradeoff_caption
 training_curve     get_training_curve_info, plot_training_curve, training_curve_caption
 =================  ===========================================================================================
@@ -30,6 +32,7 @@ from typing import Any
 _FIGURES = (
     "balance_strip",
     "block_nnz",
+    "candidates",
     "format_bytes",
     "index_bytes",
     "mask",
@@ -37,6 +40,7 @@ _FIGURES = (
     "run_times",
     "speedups",
     "spy",
+    "stages",
     "timeline",
     "tradeoff",
     "training_curve",

@@ -179,12 +179,21 @@ def _series_key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 def _title(key: tuple[str, str, str, str]) -> str:
     from ..pruning.registry import GRANULARITIES, METHODS
+    from ..pruning.training.settings import TRAINING
 
     method, granularity, options, retrained = key
     unit = GRANULARITIES[granularity].title if granularity in GRANULARITIES else granularity
-    how = METHODS[method].title if method in METHODS else method
+    how = (
+        METHODS[method].title
+        if method in METHODS
+        else TRAINING[method].title
+        if method in TRAINING
+        else method
+    )
     parts = f"{unit} {options}".strip()
-    return f"{parts} · {how}" + (f", {retrained}" if retrained else "")
+    if not retrained or retrained == method:
+        return f"{parts} · {how}"
+    return f"{parts} · {how}, {TRAINING[retrained].title if retrained in TRAINING else retrained}"
 
 
 def _times(times: Iterable[Mapping[str, Any]]) -> dict[tuple, tuple[float, float | None]]:
@@ -251,6 +260,7 @@ def plot_tradeoff(info: TradeoffInfo, dark: bool = False) -> go.Figure:
         xaxis={
             "title": {"text": "Sparsity of the pruned layers"},
             "tickformat": ".0%",
+            "range": _sparsity_range(info),  # fixed, so that nothing moves while points are added
             "domain": [0, 0.48 if both else 1],
         },
     )
@@ -307,6 +317,11 @@ def _add_series(fig: go.Figure, series: TradeoffSeries, axis: str, x: list, name
         + ("" if named else "<br>%{x:.3g} µs measured")
         + "<extra>%{fullData.name}</extra>",
     )
+
+
+def _sparsity_range(info: TradeoffInfo) -> list[float]:
+    least = min((point.sparsity for series in info.series for point in series.points), default=0.5)
+    return [least - 0.01 if least > 0.85 else min(least, 0.5) - 0.02, 1.005]
 
 
 def _factor(value: float | None) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from csbviz.ui import data
 from csbviz.ui.components import jobs
-from csbviz.ui.text import escape, plural
+from csbviz.ui.text import escape, percent
 
 __all__ = ["JOB", "TIMES_JOB", "controls", "measured", "recorded", "time_kernels"]
 
@@ -29,7 +29,6 @@ _UNITS = {
     "Rows": "row",
     "Columns": "column",
 }
-_MANY = 12
 
 
 def recorded() -> dict[str, dict[str, Any]]:
@@ -142,8 +141,8 @@ def controls(view: data.View, task: Any) -> None:
         )
     scope = "whole model" if view.settings.scope == "global" else "each layer"
     st.caption(
-        f"{plural(len(SPARSITIES), 'sparsity').replace('sparsitys', 'sparsities')} from "
-        f"{SPARSITIES[0]:.0%} to {SPARSITIES[-1]:.0%}, scope {scope}, on test data of {escape(task.title)}. "
+        f"{len(SPARSITIES)} sparsities from {percent(SPARSITIES[0], 0)} to {percent(SPARSITIES[-1], 0)}, "
+        f"scope {scope}, on test data of {escape(task.title)}. "
         "It runs in the background and gives way to measurements."
     )
 

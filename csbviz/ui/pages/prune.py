@@ -6,7 +6,7 @@ import streamlit as st
 
 from csbviz import figures
 from csbviz.ui import data
-from csbviz.ui.components import accuracy, training
+from csbviz.ui.components import accuracy, compression, search, training
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
@@ -83,9 +83,15 @@ def _page() -> None:
         with picture:
             st.subheader("What stayed of the layer", anchor=False)
             mask(view, 520)
-    st.subheader("Train it until it is sparse", anchor=False)
-    with st.container(border=True):
-        training.card(view)
+    st.subheader("Further than one cut", anchor=False)
+    cards = {
+        "Train until it is sparse": training.card,
+        "Deep Compression": compression.card,
+        "Coarse search": search.card,
+    }
+    for tab, card in zip(st.tabs(list(cards), key="prune.cards"), cards.values(), strict=True):
+        with tab:
+            card(view)
 
 
 _page()
