@@ -3,8 +3,8 @@
 The paper compares the weights of one output with each other alone. So do single weights here when the scope
 is "layer": all outputs lose the same share. When the scope is "global", and for units of several weights,
 scores of different outputs and layers meet. Each layer's are divided by the root mean square of its outputs
-(as it were if the inputs had nothing to do with each other), so that they say how large a share of an output a
-weight carries.
+(as it were if the inputs had nothing to do with each other), so that they say how large a share of an output
+a weight carries.
 
 References
 ----------
