@@ -158,7 +158,7 @@ def get_tradeoff_info(
 
 def _options(row: Mapping[str, Any]) -> str:
     return ", ".join(
-        (":" if name == "nm" else "×").join(map(str, value))
+        (":" if name == "nm" else " × ").join(map(str, value))
         if isinstance(value, (list, tuple))
         else str(value)
         for name, value in (row.get("options") or {}).items()
