@@ -135,6 +135,7 @@ def test_a_blank_encoder_guesses(random_network):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_accuracy_dense_and_pruned(model, weights):
     found = {0.0: TASK.evaluate(TASK.network(weights))}
     for sparsity in (0.5, 0.8):
