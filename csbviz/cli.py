@@ -1,4 +1,4 @@
-"""The command line: ``python -m csbviz doctor | info | prune | compress | layout | bench | tune``.
+"""The command line: ``python -m csbviz doctor | info | prune | compress | evaluate | layout | bench | tune``.
 
 This module holds the arguments, the exit codes and the messages; what a command does is in the module of
 `csbviz.commands` that bears its name, and is imported only when the command runs.
@@ -43,44 +43,25 @@ def _list_of(convert=str):
     return parse
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return value
+def _number(convert, fits, what: str):
+    """An argument type: a number that fits."""
+
+    def parse(text: str):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return parse
 
 
-def _seed(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
-    return value
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to below 1, such as 0.9")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above zero")
-    return value
+_positive = _number(int, lambda value: value >= 1, "a whole number above zero")
+_seed = _number(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+_fraction = _number(float, lambda value: 0 <= value < 1, "a fraction from 0 to below 1, such as 0.9")
+_seconds = _number(float, lambda value: 0 < value < 1e6, "a number of seconds above zero")
 
 
 def _block_size(text: str) -> tuple[int, int] | None:
@@ -111,6 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_info,
         _add_prune,
         _add_compress,
+        _add_evaluate,
         _add_layout,
         _add_bench,
         _add_tune,
@@ -207,6 +189,18 @@ def _add_compress(commands) -> argparse.ArgumentParser:
         "--sparsity", type=_fraction, help="prune by magnitude to this share first (default: as it is)"
     )
     command.add_argument("--evaluate", action="store_true", help="measure the accuracy after each stage")
+    return command
+
+
+def _add_evaluate(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "evaluate", help="accuracy, compression and theoretical speed-up of a model"
+    )
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
+    command.add_argument("--task", help="what to measure it on (default: told from its tensors)")
+    command.add_argument(
+        "--limit", type=_positive, metavar="N", help="only the first N test examples: a quick look"
+    )
     return command
 
 
