@@ -6,7 +6,7 @@ import streamlit as st
 
 from csbviz import figures
 from csbviz.ui import data
-from csbviz.ui.components import accuracy, compression, search, training
+from csbviz.ui.components import accuracy, compression, own_data, search, training
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
@@ -78,6 +78,7 @@ def _page() -> None:
             st.subheader("Layers before and after", anchor=False)
             layer_table(view.opened.layers, "pruned", after=view.pruned.layers)
             accuracy.card(view)
+            own_data.card(view)
             st.subheader("Weights of the layer", anchor=False)
             _histogram(view)
         with picture:
