@@ -15,6 +15,7 @@ MTX = b"%%MatrixMarket matrix coordinate real general\n"
 PAGES = {
     "model": "Model",
     "prune": "Prune",
+    "accuracy": "Accuracy",
     "sparsity": "Sparsity",
     "layout": "CSB layout",
     "balance": "Balance",
