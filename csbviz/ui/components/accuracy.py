@@ -29,35 +29,24 @@ def card(view: data.View) -> None:
     st.subheader(f"{task.metric.title} of the {task.title} on test data", anchor=False)
     before, after = measured.get(_LOADED), measured.get(words)
     with st.container(border=True):
-        figures, action = st.columns([3, 2], vertical_alignment="center", gap="medium")
-        with figures:
-            numbers(
-                [
-                    (
-                        "As loaded",
-                        _shown(before),
-                        "Share of the test examples that the model gets right.",
-                    ),
-                    (
-                        "Pruned",
-                        _shown(after),
-                        "The same, with the weights pruned and not trained again.",
-                    ),
-                    ("Change", _change(before, after), "In percentage points."),
-                ]
+        numbers(
+            [
+                ("As loaded", _shown(before), "Share of the test examples that the model gets right."),
+                ("Pruned", _shown(after), "The same, with the weights as the other pages show them."),
+                ("Change", _change(before, after), "In percentage points."),
+            ]
+        )
+        if jobs.active(JOB):
+            jobs.watch(JOB)
+        else:
+            st.button(
+                "Measure the accuracy",
+                key="measure.accuracy",
+                icon=":material/fact_check:",
+                disabled=before is not None and after is not None,
+                on_click=_start,
+                args=(view,),
             )
-        with action:
-            if jobs.active(JOB):
-                jobs.watch(JOB)
-            else:
-                st.button(
-                    "Measure the accuracy",
-                    key="measure.accuracy",
-                    icon=":material/fact_check:",
-                    disabled=before is not None and after is not None,
-                    on_click=_start,
-                    args=(view,),
-                )
         jobs.say_how_it_ended(JOB)
         _history(view, measured)
 
