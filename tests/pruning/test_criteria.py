@@ -363,7 +363,7 @@ def test_a_layer_of_a_transformer_takes_seconds_at_most(shape):
     begin = time.process_time()
     pruned, _ = prune_array(weight, "sparsegpt", 0.5, evidence=known)
     assert np.count_nonzero(pruned) == weight.size // 2
-    assert time.process_time() - begin < 10  # processor time of a loaded machine; 0.6 s on a free one
+    assert time.process_time() - begin < 10  # processor time, wide for a loaded machine
 
 
 def test_evidence_is_asked_for_by_name():
