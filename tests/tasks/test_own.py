@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import pickle
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -18,6 +21,8 @@ from csbviz.tasks import onnx_runner, own_data
 from csbviz.tasks.own import check_data, measure_versions, own_task, read_data
 from tests.models.model_files import external_onnx_bytes
 from tests.models.onnx_networks import CLASSES, FORMS, SIDE, arrays, cnn, logits, tensor
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "own_models.md"
 
 
 def archive(**named) -> bytes:
@@ -246,3 +251,24 @@ def test_what_a_job_is_given_can_be_pickled():
     assert np.array_equal(again.labels, data.labels)
     assert again.inputs["inputs"].nbytes <= own_data.MAX_UNPACKED
     assert issubclass(FileFormatError, CSBVizError)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_guide_works_as_written(tmp_path, monkeypatch, capsys):
+    torch = pytest.importorskip("torch")
+    from csbviz.ui.components.own_data import SCRIPT
+
+    script, snippet = re.findall(r"```py\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    assert script == SCRIPT
+    assert len(script.splitlines()) == 5
+    monkeypatch.chdir(tmp_path)
+    layers = (torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, CLASSES))
+    model = torch.nn.Sequential(*layers).train()
+    images = torch.randn(50, 1, SIDE, SIDE)
+    with torch.no_grad():
+        answers = model(images).argmax(1)
+    exec(script, {"model": model, "test_set": torch.utils.data.TensorDataset(images, answers)})
+    exec(snippet, {})
+    loaded, pruned = ast.literal_eval("[" + capsys.readouterr().out.strip().replace("} {", "}, {") + "]")
+    assert (loaded["top1"], loaded["examples"]) == (1.0, 50)
+    assert pruned["top1"] < 1

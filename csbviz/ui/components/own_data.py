@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from csbviz.tasks.own_data import OwnData
 
-__all__ = ["card", "keep_original"]
+__all__ = ["SCRIPT", "card", "keep_original"]
 
 JOB = "own.accuracy"
 MAX_UPLOAD_MB = 200
@@ -31,13 +31,14 @@ _TURN = "csbviz.own.turn"
 _MEASURED = "csbviz.own.measured"
 _LOADED = "as loaded"
 _TITLES = {"top1": "top-1", "top5": "top-5"}
-_SCRIPT = """\
+SCRIPT = """\
 import numpy as np, torch
 inputs, labels = next(iter(torch.utils.data.DataLoader(test_set, batch_size=1000)))
 np.savez_compressed("data.npz", inputs=inputs.numpy(), labels=labels.numpy())
 torch.onnx.export(model.eval(), (inputs[:1],), "model.onnx", input_names=["inputs"], dynamo=False,
                   output_names=["scores"], dynamic_axes={"inputs": {0: "n"}, "scores": {0: "n"}})
 """
+"""What makes both files; the guide has the same lines, and a test runs them."""
 
 
 def keep_original(content: bytes, name: str, digest: str) -> None:
@@ -83,7 +84,7 @@ def card(view: data.View) -> None:
                 "along the first axis. A model of several inputs needs an array for each, by its name. Take "
                 "examples that the model was not trained on."
             )
-            st.code(_SCRIPT, language="python")
+            st.code(SCRIPT, language="python")
 
 
 def _original(view: data.View) -> bytes | None:
