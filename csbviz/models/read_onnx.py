@@ -10,7 +10,7 @@ from csbviz.errors import FileFormatError
 from csbviz.models.content import shown
 from csbviz.models.tensors import MAX_UNPACKED, StoredTensor
 
-__all__ = ["parse", "read", "signature", "tensors_of"]
+__all__ = ["parse", "read", "signature", "tensors_of", "working_bytes"]
 
 # Names that exporters make up; the name of the node that uses the weight says more.
 _MADE_UP = re.compile(r"^(onnx::\w+|\d+|_?v_?\d+|val_\d+|.*Constant(_\d+)?_output_\d+|.*const_fold.*)$")
@@ -136,6 +136,43 @@ def signature(content, proto):
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
     inputs = {value.name: _typed(value, onnx) for value in graph.input if value.name not in given}
     return inputs, {value.name: _typed(value, onnx) for value in graph.output}
+
+
+def working_bytes(proto, shapes):
+    """Estimate the memory of all values between input and output, as if none were let go before the end.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Its inputs get these shapes.
+    shapes : mapping of str to tuple of int
+        Name of the input → shape.
+
+    Returns
+    -------
+    int
+        Bytes; values whose shape cannot be told beforehand are left out.
+    """
+    import onnx
+
+    for value in proto.graph.input:
+        if value.name in shapes:
+            axes = value.type.tensor_type.shape.dim
+            del axes[:]
+            for size in shapes[value.name]:
+                axes.add(dim_value=size)
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except Exception:  # shapes that contradict each other, or a file near 2 GiB: it is an estimate
+        return 0
+    total = 0
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dtype, shape = _typed(value, onnx)
+        if dtype and shape is not None and None not in shape:
+            total += math.prod(shape) * np.dtype(dtype).itemsize
+    return total
 
 
 def _typed(value, onnx):

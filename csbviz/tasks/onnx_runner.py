@@ -13,7 +13,7 @@ from csbviz.errors import FileFormatError, InputError
 from csbviz.models import read_onnx
 from csbviz.models.content import Content, open_content, reason_of, shown
 
-__all__ = ["Port", "Runner", "ports"]
+__all__ = ["Port", "Runner", "check_memory", "ports", "working_bytes"]
 
 _COPIES = 3
 """How often the weights lie in memory at most: the file, the session's, and packed for its products."""
@@ -62,6 +62,11 @@ def ports(model: bytes, name: str = "the ONNX model") -> tuple[tuple[Port, ...],
         tuple(Port(port, dtype, shape) for port, (dtype, shape) in side.items()) for side in found
     )
     return inputs, outputs
+
+
+def working_bytes(model: bytes, shapes: Mapping[str, tuple[int, ...]], name: str = "the ONNX model") -> int:
+    """Estimate the bytes that a model's values between input and output take for inputs of these shapes."""
+    return read_onnx.working_bytes(read_onnx.parse(_content(model, name)), shapes)
 
 
 class Runner:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from csbviz.errors import InputError
-from csbviz.tasks.onnx_runner import Port, Runner, check_memory, ports
+from csbviz.tasks.onnx_runner import Port, Runner, check_memory, ports, working_bytes
 from csbviz.tasks.own_data import OwnData, check_data, read_data
 from csbviz.tasks.task import Metric, Network, Progress, Task
 
 __all__ = ["OwnData", "check_data", "measure_versions", "own_task", "read_data"]
 
 _BATCH = 64
-_BATCH_BYTES = 64 << 20  # of inputs at a time
+_BATCH_BYTES = 1 << 30  # of all values between input and output
 _FIVE_MEANS_SOMETHING = 10
 """Classes from which on top-5 is measured: of fewer, guessing five is right half of the time."""
 
@@ -70,6 +70,7 @@ def own_task(model: bytes, data: OwnData, name: str = "your model", threads: int
     inputs, outputs = ports(model, name)
     feeds = check_data(data, inputs, name)
     output = _class_output(outputs, name)
+    size = _batch_size(model, feeds, inputs, name)
     layers = load_model(model, "model.onnx").layers
     classes = _count_classes(Runner(model, threads, name), feeds, inputs, output)
     check_labels(data.labels, classes)
@@ -84,7 +85,7 @@ def own_task(model: bytes, data: OwnData, name: str = "your model", threads: int
         metrics=tuple(metrics),
         shapes={layer.name: layer.shape for layer in layers},
         network=partial(_network, model, output, name, threads),
-        evaluate=partial(_evaluate, feeds, data.labels, inputs, classes),
+        evaluate=partial(_evaluate, feeds, data.labels, inputs, classes, size),
         calibration=_no_training_data,
         data=lambda: f"The accuracy is measured on all {len(data.labels):,} examples of your file.",
     )
@@ -167,6 +168,7 @@ def _evaluate(
     labels: np.ndarray,
     inputs: tuple[Port, ...],
     classes: int,
+    size: int,
     network: Network,
     progress: Progress | None = None,
     limit: int | None = None,
@@ -174,7 +176,6 @@ def _evaluate(
     """Count the right answers; the first class comes first of equal ones, NaN is never right."""
     labels = labels[:limit]
     first = five = begin = 0
-    size = _batch_size(feeds, inputs)
     while begin < len(labels):
         right = labels[begin : begin + size]
         try:
@@ -234,11 +235,13 @@ def _fixed_batch(inputs: tuple[Port, ...]) -> int:
     return next((port.shape[0] for port in inputs if port.shape and port.shape[0]), 0)
 
 
-def _batch_size(feeds: Mapping[str, np.ndarray], inputs: tuple[Port, ...]) -> int:
-    an_example = sum(array[:1].nbytes for array in feeds.values())
+def _batch_size(model: bytes, feeds: Mapping[str, np.ndarray], inputs: tuple[Port, ...], name: str) -> int:
+    """Examples at a time: as many as the model insists on, else what keeps its values in bounds."""
     fixed = _fixed_batch(inputs)
-    size = fixed or max(1, min(_BATCH, _BATCH_BYTES // max(1, an_example)))
-    check_memory(3 * size * an_example, "a batch of inputs")
+    least = fixed or 1
+    smallest = working_bytes(model, {key: (least, *array.shape[1:]) for key, array in feeds.items()}, name)
+    size = fixed or max(1, min(_BATCH, _BATCH_BYTES // max(1, smallest)))
+    check_memory(smallest * size // least, name)
     return size
 
 

@@ -244,6 +244,18 @@ def test_values_outside_are_found_where_no_weight_is_looked_for(tmp_path, monkey
         onnx_runner.Runner(model.SerializeToString())
 
 
+def test_the_memory_of_values_is_estimated_before_they_are_made():
+    """A graph of a few bytes can ask for terabytes."""
+    values = 4 * (SIDE * SIDE + 3 * 4 * SIDE * SIDE + CLASSES)
+    assert onnx_runner.working_bytes(cnn(), {"x": (1, 1, SIDE, SIDE)}) == values
+    assert onnx_runner.working_bytes(cnn(), {"x": (5, 1, SIDE, SIDE)}) == 5 * values
+    model = onnx.load_model_from_string(product())
+    model.graph.initializer.append(tensor(np.array([10**12, 4, 3]), "huge", "raw"))
+    model.graph.node.add(op_type="Expand", input=["fc.weight", "huge"], output=["big"])
+    with pytest.raises(InputError, match="MiB are free"):
+        own_task(model.SerializeToString(), two())
+
+
 def test_what_a_job_is_given_can_be_pickled():
     data = data_of(*examples(4))
     again = pickle.loads(pickle.dumps(data))
