@@ -19,7 +19,17 @@ from csbviz.pruning.select import keep_marked
 if TYPE_CHECKING:
     from csbviz.pruning.evidence import Evidence
 
-__all__ = ["DENSE", "LEAST_SPARSITIES", "RANDOM", "Point", "digest_of", "layers_of", "plan", "pruned_weights"]
+__all__ = [
+    "DENSE",
+    "LEAST_SPARSITIES",
+    "RANDOM",
+    "Point",
+    "digest_of",
+    "layers_of",
+    "matrices",
+    "plan",
+    "pruned_weights",
+]
 
 DENSE, RANDOM = "dense", "random"
 LEAST_SPARSITIES = 5
