@@ -38,7 +38,19 @@ METHOD_SYMBOLS = {
     "sparsegpt": "star",
     "random": "x-thin-open",
 }
-_PLOT, _TOP, _BOTTOM, _LEGEND_ROW, _PER_ROW = 400, 30, 64, 22, 4
+_LONGEST_TITLE = 17
+METHOD_COLORS = {
+    "magnitude": "#1455ff",
+    "l2": "#4d98df",
+    "taylor": "#ba3807",
+    "wanda": "#1e7358",
+    "sparsegpt": "#7d46bc",
+    "random": "#6b7280",
+    "variational": "#af8318",
+    "l0": "#93659f",
+}
+"""For a picture of one granularity alone."""
+_PLOT, _TOP, _BOTTOM, _LEGEND_ROW, _PER_ROW = 400, 30, 64, 22, 3
 
 
 class TradeoffPoint(NamedTuple):
@@ -183,17 +195,17 @@ def _title(key: tuple[str, str, str, str]) -> str:
 
     method, granularity, options, retrained = key
     unit = GRANULARITIES[granularity].title if granularity in GRANULARITIES else granularity
-    how = (
-        METHODS[method].title
-        if method in METHODS
-        else TRAINING[method].title
-        if method in TRAINING
-        else method
-    )
     parts = f"{unit} {options}".strip()
+    how = _short(method, METHODS if method in METHODS else TRAINING)
     if not retrained or retrained == method:
         return f"{parts} · {how}"
-    return f"{parts} · {how}, {TRAINING[retrained].title if retrained in TRAINING else retrained}"
+    return f"{parts} · {how}, {_short(retrained, TRAINING).lower()}"
+
+
+def _short(name: str, known: Mapping[str, Any]) -> str:
+    """The title of a method, or its name where that would be too long for a legend."""
+    title = known[name].title if name in known else name
+    return title if len(title) <= _LONGEST_TITLE else name.capitalize()
 
 
 def _times(times: Iterable[Mapping[str, Any]]) -> dict[tuple, tuple[float, float | None]]:
@@ -227,11 +239,14 @@ def plot_tradeoff(info: TradeoffInfo, dark: bool = False) -> go.Figure:
     theme = look(dark)
     legend = _LEGEND_ROW * (-(-(len(info.series) + 1) // _PER_ROW))
     fig = figure(dark, _TOP + _PLOT + _BOTTOM + legend)
+    one = len({series.granularity for series in info.series}) == 1
     for series in info.series:
-        _add_series(fig, series, "x", [point.sparsity for point in series.points], True, dark)
+        key, colors = (series.method, METHOD_COLORS) if one else (series.granularity, GRANULARITY_COLORS)
+        color = colors.get(key, OTHER_COLOR)
+        _add_series(fig, series, "x", [point.sparsity for point in series.points], True, color)
         timed = series._replace(points=tuple(point for point in series.points if point.time is not None))
         if timed.points:
-            _add_series(fig, timed, "x2", [point.time for point in timed.points], False, dark)
+            _add_series(fig, timed, "x2", [point.time for point in timed.points], False, color)
     _add_front(fig, info, dark)
     for level, words in ((info.dense, "Dense control"), (info.chance or None, "Chance")):
         if level is not None:
@@ -250,12 +265,7 @@ def plot_tradeoff(info: TradeoffInfo, dark: bool = False) -> go.Figure:
     top = max([1e-9, info.dense or 0, *(p.mean + p.std for s in info.series for p in s.points)])
     fig.update_layout(
         margin={"t": _TOP, "b": _BOTTOM + legend, "l": 8, "r": 12},
-        legend={
-            "y": -_BOTTOM / _PLOT,
-            "yanchor": "top",
-            "entrywidth": 1 / _PER_ROW - 0.01,
-            "entrywidthmode": "fraction",
-        },
+        legend={"y": -_BOTTOM / _PLOT, "yanchor": "top", "entrywidth": 225},
         yaxis={"title": {"text": info.metric}, "tickformat": ".0%", "range": [0, min(1.0, top) * 1.06]},
         xaxis={
             "title": {"text": "Sparsity of the pruned layers"},
@@ -269,7 +279,7 @@ def plot_tradeoff(info: TradeoffInfo, dark: bool = False) -> go.Figure:
             xaxis2={
                 "title": {"text": "Measured time of the CSB kernels (µs, log scale)"},
                 "type": "log",
-                "dtick": "D2",
+                "tickvals": _time_ticks(info),
                 "domain": [0.54, 1],
                 "anchor": "y",
             }
@@ -290,8 +300,7 @@ def plot_tradeoff(info: TradeoffInfo, dark: bool = False) -> go.Figure:
     return fig
 
 
-def _add_series(fig: go.Figure, series: TradeoffSeries, axis: str, x: list, named: bool, dark: bool) -> None:
-    color = GRANULARITY_COLORS.get(series.granularity, OTHER_COLOR)
+def _add_series(fig: go.Figure, series: TradeoffSeries, axis: str, x: list, named: bool, color: str) -> None:
     baseline = series.method == "random"
     points = series.points
     fig.add_scatter(
@@ -317,6 +326,13 @@ def _add_series(fig: go.Figure, series: TradeoffSeries, axis: str, x: list, name
         + ("" if named else "<br>%{x:.3g} µs measured")
         + "<extra>%{fullData.name}</extra>",
     )
+
+
+def _time_ticks(info: TradeoffInfo) -> list[float]:
+    """1, 2 and 5 of each power of ten among the times, in µs."""
+    times = [p.time for series in info.series for p in series.points if p.time] + [info.dense_time or 1.0]
+    first, last = math.floor(math.log10(min(times))), math.ceil(math.log10(max(times)))
+    return [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in (1, 2, 5)]
 
 
 def _sparsity_range(info: TradeoffInfo) -> list[float]:

@@ -82,7 +82,7 @@ def plot_training_curve(info: TrainingCurveInfo, dark: bool = False) -> go.Figur
     theme = look(dark)
     height = _TOP + _UPPER + _GAP + _LOWER + _BOTTOM
     inner = _UPPER + _GAP + _LOWER
-    fig = figure(dark, height, showlegend=False, margin={"t": _TOP, "b": _BOTTOM, "l": 8, "r": 96})
+    fig = figure(dark, height, showlegend=False, margin={"t": _TOP, "b": _BOTTOM, "l": 8, "r": 116})
     lines = (
         ("Accuracy", info.accuracy, theme.data, "solid", "y"),
         ("Sparsity", info.sparsity, _SPARSITY, "dash", "y"),

@@ -119,6 +119,7 @@ def _recorded(view: data.View) -> None:
         return
     task = None if view.opened.model is None else measurable_task(view.opened.model)
     names = list(known)
+    names.sort(key=lambda name: (not known[name]["times"], -len(known[name]["records"])))
     fitting = next((name for name in names if task and known[name]["task"] == task.name), names[0])
     if st.session_state.get("accuracy.study") not in names:
         st.session_state["accuracy.study"] = st.session_state.get("csbviz.accuracy.study", fitting)
