@@ -20,7 +20,7 @@ from csbviz.pruning.study import SPARSITIES, study
 from csbviz.tasks import task_named
 
 CONVOLUTIONS = ("conv1.weight", "conv2.weight")
-METHODS = ("magnitude", "taylor", "wanda", "sparsegpt", "random")
+METHODS = ("magnitude", "taylor", "wanda", "random", "sparsegpt")
 PARTS: dict[str, dict[str, Any]] = {
     "cnn": {"sample": "fashion_cnn", "task": "fashion", "methods": METHODS, "seeds": (0, 1, 2)},
     "units": {

@@ -124,12 +124,16 @@ def _times_table(data: Mapping[str, Any]) -> str:
         )
     header = ["granularity", "sparsity", "accuracy", "CSB µs", "CSR µs", "dense µs", "CSB over dense"]
     first = data["times"][0]
+    loads = sorted(time["others_load"] for time in data["times"] if time["others_load"] is not None)
+    load = (
+        f" Other programs took {_percent(loads[len(loads) // 2])} of the machine (median)." if loads else ""
+    )
     place = (
         f"{first['layer']} ({first['rows']} x {first['cols']}), {first['op']}, N = {first['n']}, float32, "
         f"{first['device_name']}, {first['threads']} thread, {first['when'][:10]}; the fastest verified "
         "kernel of each format, median. In bold: the Pareto front of accuracy and CSB time."
     )
-    return f"{table(header, lines)}\n\n{place}"
+    return f"{table(header, lines)}\n\n{place}{load}"
 
 
 def _training_table(data: Sequence[Mapping[str, Any]]) -> str:
@@ -199,8 +203,10 @@ def _search_table(data: Mapping[str, Any]) -> str:
 def _place(data: Mapping[str, Any], control: Mapping[str, Any]) -> str:
     first, seeds = data["records"][0], {record["seed"] for record in data["records"]}
     examples = first["metrics"]["examples"]
+    count, points = len(data["records"]), data["points"]
+    partly = "" if count == points else f"**So far {count} of {points} points are measured.** "
     return (
-        f"Dense control {_percent(control['mean'], 2)}; {examples:,} test examples, {len(seeds)} "
+        f"{partly}Dense control {_percent(control['mean'], 2)}; {examples:,} test examples, {len(seeds)} "
         f"{'seed' if len(seeds) == 1 else 'seeds'}, scope {first['scope']}, nothing retrained; "
         f"{first['when'][:10]}, PyTorch {first['versions']['torch']}, {first['versions']['machine']}. "
         "Accuracy in %, ± is the standard deviation over seeds; a method that draws nothing has none."

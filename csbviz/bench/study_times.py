@@ -65,7 +65,8 @@ def measure_points(
     dict
         "times": a dict for each point, layer and N; "device": what is known of it.
         A time is the median in microseconds of the fastest verified kernel of its format, named beside it;
-        None where there is none, and "message" says why.
+        None where there is none, and "message" says why. "others_load" is the share of the processors that
+        other programs took meanwhile, where it is known.
 
     Raises
     ------
@@ -137,6 +138,8 @@ def _timed(matrix: np.ndarray, request: BenchRequest, name: str) -> list[dict[st
             row[f"{kind}_kernel"] = None if best is None else best.kernel
             if best is None:
                 row["message"] = next((r.message for r in own if r.message), f"no {kind} kernel runs here")
+        loads = [record.others_load for record in bench if record.n == n and record.others_load is not None]
+        row["others_load"] = max(loads, default=None)
         row["when"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         row["versions"] = versions()
         rows.append(row)
