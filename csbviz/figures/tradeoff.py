@@ -310,7 +310,8 @@ def _add_series(fig: go.Figure, series: TradeoffSeries, axis: str, x: list, name
         name=text.html_escape(series.title),
         legendgroup=series.title,
         showlegend=named,
-        mode="lines+markers" if named else "markers",
+        # Points of N:M with one sparsity differ in N and M: no line leads from one to the next.
+        mode="lines+markers" if named and series.granularity != "nm" else "markers",
         line={"color": color, "width": 1.5 if baseline else 2.25, "dash": "dot" if baseline else "solid"},
         marker={
             "symbol": METHOD_SYMBOLS.get(series.method, "hexagon"),

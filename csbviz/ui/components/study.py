@@ -31,6 +31,16 @@ _UNITS = {
 }
 
 
+_SUBJECTS = {
+    "cnn": "criteria",
+    "g2p": "criteria",
+    "minilm": "criteria",
+    "units": "granularities",
+    "training": "ways of training",
+}
+"""What the files are about, for people."""
+
+
 def recorded() -> dict[str, dict[str, Any]]:
     """Title → study, of the files that come along: ``{"task", "metric", "records", "times", "chance"}``."""
     found: dict[str, dict[str, Any]] = {}
@@ -53,6 +63,7 @@ def _read(path: str, changed: int) -> dict[str, dict[str, Any]]:
     records = [r for r in whole.get("records", ()) if isinstance(r, dict) and needed <= set(r)]
     found = {}
     name = Path(path).stem.removeprefix("pruning_").replace("_", " ")
+    name = _SUBJECTS.get(name, name)
     for task in dict.fromkeys(record["task"] for record in records):
         known = TASKS.get(task)
         if known is None:
