@@ -187,6 +187,7 @@ def _search_table(data: Mapping[str, Any]) -> str:
                 _percent(1 - found["pruned"]["top1"], 2),
                 "" if after is None else _percent(1 - after, 2),
                 "" if after is None else f"{100 * (found['before']['top1'] - after):+.2f}",
+                f"{found['retrain']['epochs']:g}",
                 "yes" if after is not None and found["before"]["top1"] - after <= POINT else "no",
             ]
         )
@@ -195,9 +196,9 @@ def _search_table(data: Mapping[str, Any]) -> str:
     place = (
         f"Misclassification rates. Candidates: {first['examples']:,} training images; the rest: "
         f"{first['before']['examples']:,} test images, dense {_percent(1 - first['before']['top1'], 2)}. "
-        f"Retrained for {first['retrain']['epochs']:g} epochs or more, as docs/data/pruning_search.json says."
+        f"PyTorch {first['versions']['torch']}, {first['versions']['machine']}."
     )
-    return f"{table([*header, 'change in points', 'within one point'], lines)}\n\n{place}"
+    return f"{table([*header, 'change in points', 'epochs', 'within one point'], lines)}\n\n{place}"
 
 
 def _place(data: Mapping[str, Any], control: Mapping[str, Any]) -> str:
