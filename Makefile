@@ -52,6 +52,7 @@ else
 	$(BIN)/python -m benchmarks.balance_table --sparsity 0.9 0.98
 endif
 	$(BIN)/python -m benchmarks.user_speed --json artifacts/user_speed.json
+	$(BIN)/python -m benchmarks.pruning_speed --json artifacts/pruning_speed.json
 
 bench-gpu: install  ## the benchmark on the first NVIDIA GPU; it wants DLMC_DIR
 	@mkdir -p artifacts

@@ -1,4 +1,4 @@
-"""The command line: ``python -m csbviz doctor | info | prune | layout | bench | tune``.
+"""The command line: ``python -m csbviz doctor | info | prune | compress | evaluate | layout | bench | tune``.
 
 This module holds the arguments, the exit codes and the messages; what a command does is in the module of
 `csbviz.commands` that bears its name, and is imported only when the command runs.
@@ -20,7 +20,8 @@ from csbviz.errors import CSBVizError, InputError
 
 __all__ = ["build_parser", "main"]
 
-_FILE_HELP = "model (.safetensors .pt .pth .onnx .npz), matrix (.smtx .mtx .npz, also .gz), or sample:NAME"
+_MODEL_HELP = "model (.safetensors .pt .pth .onnx .npz .csbz), or sample:NAME"
+_FILE_HELP = _MODEL_HELP.replace("or sample", "matrix (.smtx .mtx .npz, also .gz), or sample")
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -42,44 +43,25 @@ def _list_of(convert=str):
     return parse
 
 
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
-    return value
+def _number(convert, fits, what: str):
+    """An argument type: a number that fits."""
+
+    def parse(text: str):
+        try:
+            value = convert(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return value
+
+    return parse
 
 
-def _seed(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to 4294967295")
-    return value
-
-
-def _fraction(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1.0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to below 1, such as 0.9")
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above zero")
-    return value
+_positive = _number(int, lambda value: value >= 1, "a whole number above zero")
+_seed = _number(int, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+_fraction = _number(float, lambda value: 0 <= value < 1, "a fraction from 0 to below 1, such as 0.9")
+_seconds = _number(float, lambda value: 0 < value < 1e6, "a number of seconds above zero")
 
 
 def _block_size(text: str) -> tuple[int, int] | None:
@@ -105,7 +87,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"csbviz {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    adders = (_add_doctor, _add_info, _add_prune, _add_layout, _add_bench, _add_tune, _add_record)
+    adders = (
+        _add_doctor,
+        _add_info,
+        _add_prune,
+        _add_compress,
+        _add_evaluate,
+        _add_layout,
+        _add_bench,
+        _add_tune,
+        _add_record,
+    )
     for add in adders:
         command = add(commands)
         command.add_argument(
@@ -121,6 +113,7 @@ def _add_doctor(commands) -> argparse.ArgumentParser:
 def _add_layers(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--layer",
+        "--layers",
         metavar="NAME",
         action="append",
         help="only this layer of a model (repeatable; * and ? match; default: every prunable layer)",
@@ -136,24 +129,78 @@ def _add_info(commands) -> argparse.ArgumentParser:
 
 def _add_prune(commands) -> argparse.ArgumentParser:
     command = commands.add_parser("prune", help="prune a model and save it")
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
     command.add_argument(
-        "file", metavar="FILE", help="model (.safetensors .pt .pth .onnx .npz), or sample:NAME"
+        "-o",
+        "--output",
+        metavar="OUT",
+        required=True,
+        help="file to write (.safetensors, .npz; .onnx if FILE is one)",
     )
-    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.safetensors)")
-    command.add_argument("--method", default="magnitude", help="pruning method (default: %(default)s)")
     command.add_argument(
-        "--granularity", default="weight", help="what is pruned as one (default: %(default)s)"
+        "--method",
+        default="magnitude",
+        help="magnitude, l2, random, …: what makes a weight worth keeping (default: %(default)s)",
+    )
+    command.add_argument(
+        "--granularity",
+        help="what goes as one (default: weight): nm, block, kernel, filter, row, column, head, layer",
+    )
+    command.add_argument("--nm", metavar="N:M", help="keep N of every M neighbours (usual: 2:4)")
+    command.add_argument("--block", metavar="RxC", help="rows and columns of a block (usual: 8x8)")
+    command.add_argument(
+        "--heads", type=_positive, metavar="H", help="attention heads of a layer (usual: told from its width)"
     )
     command.add_argument(
         "--scope", default="global", help="global (one threshold) or layer (default: %(default)s)"
     )
     command.add_argument(
-        "--sparsity", type=_fraction, default=0.9, help="fraction of zeros (default: %(default)s)"
+        "--sparsity",
+        type=_fraction,
+        default=0.9,
+        help="fraction of the units that go; N:M goes by N and M (default: %(default)s)",
     )
     command.add_argument(
         "--seed", type=_seed, default=0, help="seed of random choices (default: %(default)s)"
     )
     _add_layers(command)
+    command.add_argument(
+        "--lock",
+        metavar="NAME",
+        action="append",
+        help="leave this layer as it is (repeatable; * and ? match)",
+    )
+    return command
+
+
+def _add_compress(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser("compress", help="quantise and Huffman-code a model, and save it")
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
+    command.add_argument("-o", "--output", metavar="OUT", required=True, help="file to write (.csbz)")
+    for kind, usual in (("conv", 8), ("linear", 5)):
+        command.add_argument(
+            f"--{kind}-bits",
+            type=_positive,
+            default=usual,
+            metavar="B",
+            help=f"a {kind} layer keeps 2^B - 1 values and zero, B at most 8 (default: %(default)s)",
+        )
+    command.add_argument(
+        "--sparsity", type=_fraction, help="prune by magnitude to this share first (default: as it is)"
+    )
+    command.add_argument("--evaluate", action="store_true", help="measure the accuracy after each stage")
+    return command
+
+
+def _add_evaluate(commands) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "evaluate", help="accuracy, compression and theoretical speed-up of a model"
+    )
+    command.add_argument("file", metavar="FILE", help=_MODEL_HELP)
+    command.add_argument("--task", help="what to measure it on (default: told from its tensors)")
+    command.add_argument(
+        "--limit", type=_positive, metavar="N", help="only the first N test examples: a quick look"
+    )
     return command
 
 

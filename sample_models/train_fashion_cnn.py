@@ -1,6 +1,7 @@
-"""Train the sample CNN on Fashion-MNIST and write its weights and the test set beside this script.
+"""Train the sample CNN on Fashion-MNIST and write its weights and data beside this script.
 
-    python sample_models/train_fashion_cnn.py            # a few minutes on two cores
+    python sample_models/train_fashion_cnn.py                # a few minutes on two cores
+    python sample_models/train_fashion_cnn.py --data-only    # the test set and the training extract alone
 
 The network is conv 3x3 (32) - pool - conv 3x3 (64) - pool - linear 128 - linear 10, small enough for the
 repository and large enough to have layers worth pruning. The strong weight decay leaves a network that can be
@@ -47,7 +48,7 @@ def read_idx(path):
 
 
 class FashionCNN(nn.Module):
-    """The sample network; `csbviz.models.evaluate` runs the same forward pass from the saved weights."""
+    """The sample network; `csbviz.tasks.fashion` runs the same forward pass from the saved weights."""
 
     def __init__(self):
         super().__init__()
@@ -63,6 +64,27 @@ class FashionCNN(nn.Module):
         x = nn.functional.dropout(x.flatten(1), 0.1, self.training)
         x = nn.functional.dropout(torch.relu(self.fc1(x)), 0.3, self.training)
         return self.fc2(x)
+
+
+def extract(labels, count=12_000, seed=0):
+    """Choose training images: as many of each class, in a seeded order.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        uint8, of all training images.
+    count : int
+        Images of all ten classes together.
+    seed : int
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, (count,): which images.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == kind))[: count // 10] for kind in range(10)]
+    return rng.permutation(np.concatenate(chosen))
 
 
 def normalised(images):
@@ -95,10 +117,11 @@ def train(net, images, labels, epochs, batch=128, max_lr=3e-3):
 
 
 def main():
-    """Train, measure once on the test set, save weights (safetensors) and test set (npz)."""
+    """Save test set and training extract (npz); train, measure once on the test set, save the weights."""
     parser = argparse.ArgumentParser(description="Train the Fashion-MNIST sample CNN.")
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the four IDX files")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder for weights and test set")
+    parser.add_argument("--out", type=Path, default=HERE, help="folder for weights and data")
+    parser.add_argument("--data-only", action="store_true", help="write the data, train nothing")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -109,6 +132,12 @@ def main():
     labels = read_idx(args.data / "train-labels-idx1-ubyte.gz")
     test_images = read_idx(args.data / "t10k-images-idx3-ubyte.gz")
     test_labels = read_idx(args.data / "t10k-labels-idx1-ubyte.gz")
+    args.out.mkdir(parents=True, exist_ok=True)
+    chosen = extract(labels)
+    np.savez_compressed(args.out / "fashion_mnist_test.npz", images=test_images, labels=test_labels)
+    np.savez_compressed(args.out / "fashion_mnist_train.npz", images=images[chosen], labels=labels[chosen])
+    if args.data_only:
+        return
     net = FashionCNN()
     train(net, normalised(images), torch.from_numpy(labels.astype(np.int64)), args.epochs)
     net.eval()
@@ -122,9 +151,7 @@ def main():
         "training": f"{args.epochs} epochs, seed {args.seed}, PyTorch {torch.__version__}",
         "test_accuracy": f"{accuracy:.4f}",
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     save_file(net.state_dict(), args.out / "fashion_cnn.safetensors", metadata=metadata)
-    np.savez_compressed(args.out / "fashion_mnist_test.npz", images=test_images, labels=test_labels)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,29 @@ from tests.imports import ROOT, Import, imports_of, module_name, source_files
 MAY_IMPORT = {
     "formats": (),
     "models": ("formats",),
-    "pruning": ("models",),
+    "tasks": ("models",),
+    "pruning": ("models", "tasks"),
     "balance": ("formats",),
     "kernels": (),
     "ops": ("formats", "balance", "kernels"),
     "nn": ("ops", "pruning"),
     "bench": ("ops", "nn"),
     "service": (),
-    "figures": ("formats", "models", "pruning", "balance", "ops", "nn", "bench"),
-    "commands": ("formats", "models", "pruning", "balance", "ops", "nn", "bench", "service", "figures"),
+    "figures": ("formats", "models", "tasks", "pruning", "balance", "ops", "nn", "bench"),
+    "commands": (
+        "formats",
+        "models",
+        "tasks",
+        "pruning",
+        "balance",
+        "ops",
+        "nn",
+        "bench",
+        "service",
+        "figures",
+    ),
     "cli": ("commands",),
-    "ui": ("formats", "models", "pruning", "balance", "ops", "nn", "bench", "service", "figures"),
+    "ui": ("formats", "models", "tasks", "pruning", "balance", "ops", "nn", "bench", "service", "figures"),
     "app": ("ui",),
 }
 EVERYBODY = {"errors"}
@@ -45,9 +57,10 @@ ONLY_IN = {
     "distributed": {"service"},
     "dask": {"service"},
     "onnx": {"models"},
+    "onnxruntime": {"tasks"},
 }
 
-HEAVY = ("torch", "numba", "streamlit", "plotly", "cupy", "distributed", "onnx", "pandas")
+HEAVY = ("torch", "numba", "streamlit", "plotly", "cupy", "distributed", "onnx", "onnxruntime", "pandas")
 
 FILES = source_files()
 MODULES = {module_name(path): path for path in FILES}

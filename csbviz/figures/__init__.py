@@ -6,6 +6,7 @@ module             names, as they are also found in this package
 spy                get_spy_info, plot_spy, spy_caption, window_from_box
 block_nnz          get_block_nnz_info, plot_block_nnz, block_nnz_caption
 row_col_nnz        get_row_col_nnz_info, plot_row_col_nnz, row_col_nnz_caption
+mask               get_mask_info, plot_mask, mask_caption
 weight_histogram   get_weight_histogram_info, plot_weight_histogram, weight_histogram_caption
 format_bytes       get_format_bytes_info, plot_format_bytes, format_bytes_caption
 index_bytes        get_index_bytes_info, plot_index_bytes, index_bytes_caption
@@ -13,6 +14,10 @@ balance_strip      get_balance_strip_info, plot_balance_strip, balance_strip_cap
 timeline           get_timeline_info, plot_timeline, timeline_caption
 run_times          get_run_times_info, plot_run_times, run_times_caption
 speedups           get_speedups_info, plot_speedups, speedups_caption
+stages             get_stages_info, plot_stages, stages_caption
+candidates         get_candidates_info, plot_candidates, candidates_caption
+tradeoff           get_tradeoff_info, plot_tradeoff, tradeoff_caption
+training_curve     get_training_curve_info, plot_training_curve, training_curve_caption
 =================  ===========================================================================================
 
 Each module has its caption as ``caption``. `theme` holds the look and the colours of formats, `text` writes
@@ -27,13 +32,18 @@ from typing import Any
 _FIGURES = (
     "balance_strip",
     "block_nnz",
+    "candidates",
     "format_bytes",
     "index_bytes",
+    "mask",
     "row_col_nnz",
     "run_times",
     "speedups",
     "spy",
+    "stages",
     "timeline",
+    "tradeoff",
+    "training_curve",
     "weight_histogram",
 )
 _HOMES = {

@@ -1,4 +1,4 @@
-"""Model files as named weights, the sample models, and their accuracy.
+"""Model files as named weights, and the sample models.
 
 A file becomes a `Model`: an immutable list of `Layer`s that are read when they are looked at. A weight is
 seen as the matrix of its product (`Layer.matrix`): a linear weight as it is, a convolution as (out,

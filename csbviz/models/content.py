@@ -143,13 +143,15 @@ def sniff(content):
     Returns
     -------
     kind : str or None
-        "safetensors", "torch", "npz", "onnx", or None when it is none of them.
+        "safetensors", "torch", "npz", "onnx", "csbz", or None when it is none of them.
     words : str
         What the file looks like, for a message.
     """
     head = content.head(32)
     if head[:4] == b"PK\x03\x04":
         return _sniff_zip(content)
+    if head[:5] == b"\x89CSBZ":
+        return "csbz", "a compressed model (.csbz)"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= max(content.size, 100 << 20):
         return "safetensors", "a safetensors file"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":

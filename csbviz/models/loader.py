@@ -38,6 +38,7 @@ FILE_KINDS = (
     FileKind("torch", "a PyTorch file", (".pt", ".pth"), "csbviz.models.read_torch"),
     FileKind("onnx", "an ONNX model", (".onnx",), "csbviz.models.read_onnx"),
     FileKind("npz", "a NumPy archive", (".npz",), "csbviz.models.read_npz"),
+    FileKind("csbz", "a compressed model", (".csbz",), "csbviz.models.read_compressed"),
 )
 SUFFIXES = tuple(suffix for kind in FILE_KINDS for suffix in kind.suffixes)
 
@@ -52,7 +53,7 @@ def load_model(path_or_file, name=None):
     Parameters
     ----------
     path_or_file : str, os.PathLike, bytes-like, or a binary file object
-        .safetensors, .pt or .pth (state dicts), .onnx (weights inside the file), .npz.
+        .safetensors, .pt or .pth (state dicts), .onnx (weights inside the file), .npz, .csbz.
     name : str, optional
         Name of the model; for bytes, the file name, whose ending then tells the kind.
 

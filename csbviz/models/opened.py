@@ -29,7 +29,7 @@ __all__ = [
     "open_sample",
 ]
 
-MODEL_SUFFIXES = (".safetensors", ".pt", ".pth", ".onnx", ".npz")
+MODEL_SUFFIXES = (".safetensors", ".pt", ".pth", ".onnx", ".npz", ".csbz")
 MATRIX_SUFFIXES = (".smtx", ".mtx", ".npz")
 """Suffixes of matrix files; each may be followed by ``.gz``."""
 

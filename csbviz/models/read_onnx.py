@@ -10,7 +10,7 @@ from csbviz.errors import FileFormatError
 from csbviz.models.content import shown
 from csbviz.models.tensors import MAX_UNPACKED, StoredTensor
 
-__all__ = ["read"]
+__all__ = ["parse", "read", "signature", "tensors_of", "working_bytes"]
 
 # Names that exporters make up; the name of the node that uses the weight says more.
 _MADE_UP = re.compile(r"^(onnx::\w+|\d+|_?v_?\d+|val_\d+|.*Constant(_\d+)?_output_\d+|.*const_fold.*)$")
@@ -38,6 +38,25 @@ def read(content):
     FileFormatError
         Truncated, damaged, or with weights in other files, which are never opened.
     """
+    return [stored for stored, _ in tensors_of(content, parse(content))], {}
+
+
+def parse(content):
+    """Parse an .onnx file.
+
+    Parameters
+    ----------
+    content : Content
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    FileFormatError
+        Truncated or damaged.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -47,16 +66,142 @@ def read(content):
         raise FileFormatError(f"{content.name} is truncated or damaged as an ONNX model.") from error
     if not proto.HasField("graph"):
         raise FileFormatError(f"{content.name} is truncated or damaged as an ONNX model: it holds no graph.")
+    return proto
+
+
+def tensors_of(content, proto):
+    """Give the weights of a parsed file with the messages that hold them.
+
+    Parameters
+    ----------
+    content : Content
+        For its name.
+    proto : onnx.ModelProto
+
+    Returns
+    -------
+    list of (StoredTensor, onnx.TensorProto or onnx.SparseTensorProto or onnx.AttributeProto)
+        In the order of `read`. The message is the part of `proto` that holds the values; an attribute holds
+        them as its `floats`.
+
+    Raises
+    ------
+    FileFormatError
+        As in `read`.
+    """
+    import onnx
+
     constants, users = _collect(proto, onnx)
     tensors, taken = [], set()
-    for value_name, tensor in constants:
-        array, dtype = _array(content, value_name, tensor, onnx)
+    for value_name, message in constants:
+        array, dtype = _array(content, value_name, message, onnx)
         if array is None:
             continue
         op, node = _use(value_name, users, onnx)
         name = _unique(_readable(_as_text(value_name), node), taken)
-        tensors.append(StoredTensor.of(name, array, dtype, op))
-    return tensors, {}
+        tensors.append((StoredTensor.of(name, array, dtype, op), message))
+    return tensors
+
+
+def signature(content, proto):
+    """Tell what a model takes and gives.
+
+    Parameters
+    ----------
+    content : Content
+        For its name.
+    proto : onnx.ModelProto
+
+    Returns
+    -------
+    inputs, outputs : dict of str to (str, tuple)
+        Name → type ("float32", "int64", …; "" for what is no tensor) and shape, None for an axis of any
+        length; a shape that the file does not tell is None. Inputs that have a value in the file are left
+        out.
+
+    Raises
+    ------
+    FileFormatError
+        Any tensor of the file, be it a weight or not, lies in another file.
+    """
+    import onnx
+
+    if _any_external(proto, onnx):
+        raise FileFormatError(
+            f"{content.name} keeps values in another file, which is not opened; save the model as one file "
+            "(onnx.save_model with save_as_external_data=False)."
+        )
+    graph = proto.graph
+    given = {tensor.name for tensor in graph.initializer}
+    given |= {sparse.values.name for sparse in graph.sparse_initializer}
+    inputs = {value.name: _typed(value, onnx) for value in graph.input if value.name not in given}
+    return inputs, {value.name: _typed(value, onnx) for value in graph.output}
+
+
+def working_bytes(proto, shapes):
+    """Estimate the memory of all values between input and output, as if none were let go before the end.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        Its inputs get these shapes.
+    shapes : mapping of str to tuple of int
+        Name of the input → shape.
+
+    Returns
+    -------
+    int
+        Bytes; values whose shape cannot be told beforehand are left out.
+    """
+    import onnx
+
+    for value in proto.graph.input:
+        if value.name in shapes:
+            axes = value.type.tensor_type.shape.dim
+            del axes[:]
+            for size in shapes[value.name]:
+                axes.add(dim_value=size)
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    except Exception:  # shapes that contradict each other, or a file near 2 GiB: it is an estimate
+        return 0
+    total = 0
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dtype, shape = _typed(value, onnx)
+        if dtype and shape is not None and None not in shape:
+            total += math.prod(shape) * np.dtype(dtype).itemsize
+    return total
+
+
+def _typed(value, onnx):
+    tensor = value.type.tensor_type
+    if value.type.WhichOneof("value") != "tensor_type":
+        return "", None
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except (KeyError, TypeError, ValueError):
+        dtype = ""
+    if not tensor.HasField("shape"):
+        return dtype, None
+    sizes = (axis.dim_value if axis.HasField("dim_value") else 0 for axis in tensor.shape.dim)
+    return dtype, tuple(size if size > 0 else None for size in sizes)
+
+
+def _any_external(message, onnx):
+    """Look through all messages for a tensor that lies outside, also where no weight can be."""
+    todo = [message]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, onnx.TensorProto):
+            if one.data_location == onnx.TensorProto.EXTERNAL or one.external_data:
+                return True
+            continue
+        for field, value in one.ListFields():
+            if field.type == field.TYPE_MESSAGE:
+                todo += [value] if hasattr(value, "ListFields") else value
+    return False
 
 
 def _collect(proto, onnx):
@@ -74,6 +219,8 @@ def _collect(proto, onnx):
             for attribute in node.attribute:
                 if attribute.type == onnx.AttributeProto.TENSOR and node.op_type == "Constant":
                     constants.append((node.output[0] if node.output else node.name, attribute.t))
+                elif attribute.name == "value_floats" and node.op_type == "Constant" and node.output:
+                    constants.append((node.output[0], attribute))
                 elif attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
                     constants.append((node.output[0] if node.output else node.name, attribute.sparse_tensor))
                 elif attribute.type == onnx.AttributeProto.GRAPH:
@@ -85,6 +232,8 @@ def _collect(proto, onnx):
 
 def _array(content, name, tensor, onnx):
     """Convert one tensor; (None, None) for text, which is no weight."""
+    if isinstance(tensor, onnx.AttributeProto):
+        return np.array(tensor.floats, np.float32), None
     parts = (tensor.values, tensor.indices) if isinstance(tensor, onnx.SparseTensorProto) else (tensor,)
     if any(part.data_location == onnx.TensorProto.EXTERNAL or part.external_data for part in parts):
         raise FileFormatError(

@@ -1,23 +1,28 @@
 """`prune_model` and `prune_array`: scores by a method, units by a granularity, exact counts, new arrays."""
 
-import math
-import zlib
-from dataclasses import dataclass
-from numbers import Real
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from csbviz.errors import InputError, MatrixError, OptionError
 from csbviz.models import Model
-from csbviz.pruning.registry import GRANULARITIES, METHODS
-from csbviz.pruning.select import kept_masks, units_to_prune
+from csbviz.pruning.masks import Ranking, tensor_of, view_of
+from csbviz.pruning.options import check_options, granularity_and_options
+from csbviz.pruning.registry import METHODS
+from csbviz.pruning.select import keep_marked
+from csbviz.pruning.units import View
 
-__all__ = ["SCOPES", "LayerSparsity", "Pruned", "default_layers", "prune_array", "prune_model"]
+if TYPE_CHECKING:
+    from csbviz.pruning.evidence import Evidence
 
-SCOPES = {
-    "global": "one threshold over all chosen layers, so that layers end with different sparsities",
-    "layer": "a threshold for each chosen layer, so that all end with the same sparsity",
-}
+__all__ = ["LayerSparsity", "Pruned", "chosen_layers", "default_layers", "prune_array", "prune_model"]
+
 _BY_DEFAULT = ("linear", "conv", "recurrent")
 
 
@@ -33,7 +38,7 @@ class LayerSparsity:
     sparsity : float
         Share of zeros, 0 to 1.
     locked : bool
-        The layer was not among those chosen; its weights are as before.
+        The layer was not among those chosen, or could not be pruned in this way; its weights are as before.
     """
 
     name: str
@@ -56,12 +61,17 @@ class Pruned:
     per_layer : list of LayerSparsity
         Every prunable layer in the model's order, locked ones too.
     settings : dict
-        JSON-safe; ``prune_model(original, **settings)`` gives the same model.
+        JSON-safe; ``prune_model(original, **settings)`` gives the same model (with the same evidence, when
+        the method needs any).
+    skipped : dict of str to str
+        Chosen layers that stayed as they were, and one sentence why: the granularity has no units in them, or
+        the method knows too little of them.
     """
 
     model: Model
     per_layer: list[LayerSparsity]
     settings: dict
+    skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def sparsity(self):
@@ -92,8 +102,16 @@ def default_layers(model):
 
 
 def prune_model(
-    model, method="magnitude", scope="global", sparsity=0.9, layers=None, seed=0, granularity="weight"
-):
+    model: Model,
+    method: str = "magnitude",
+    scope: str = "global",
+    sparsity: float = 0.9,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    granularity: str | Mapping[str, Any] = "weight",
+    options: Mapping[str, Any] | None = None,
+    evidence: Evidence | None = None,
+) -> Pruned:
     """Set the least important weights of a model to zero.
 
     Parameters
@@ -102,16 +120,21 @@ def prune_model(
     method : str
         A name in `METHODS`.
     scope : {"global", "layer"}
-        Rank all chosen layers together, or each by itself.
+        Rank the units of all chosen layers together, or those of each by itself (heads: of each attention).
     sparsity : float
-        Share of the chosen weights that are zero afterwards, 0 ≤ sparsity < 1. Zeros that are there already
-        count; when there are more, nothing is done.
+        Share of the chosen units that go, 0 ≤ sparsity < 1; with single weights, the share of zeros. Units
+        that are zero already count; when there are more, nothing is done. Of all that are ranked together the
+        last unit stays. With N:M it is not used: 1 - N/M of the weights go, and `settings` says so.
     layers : sequence of str, optional
         Names of the layers to prune; `default_layers` otherwise.
     seed : int
         Of methods that draw. A layer's draw depends on the seed and its name alone.
-    granularity : str
-        A name in `GRANULARITIES`.
+    granularity : str or mapping
+        A name in `GRANULARITIES`, or an option alone, such as ``{"block": (8, 8)}``.
+    options : mapping, optional
+        Of the granularity: ``{"nm": (2, 4)}``, ``{"block": (8, 8)}`` or ``{"heads": 12}``.
+    evidence : Evidence, optional
+        What the method needs to know of the data (`csbviz.pruning.evidence.collect`).
 
     Returns
     -------
@@ -120,61 +143,90 @@ def prune_model(
     Raises
     ------
     OptionError
-        An unknown method, scope or granularity, a sparsity outside of [0, 1), a seed that is no whole
-        number ≥ 0.
+        An unknown method, scope or granularity, an option that cannot be, a sparsity outside of [0, 1), a
+        seed that is no whole number ≥ 0, or none of the chosen layers has units of this granularity.
     InputError
-        A layer is unknown or cannot be pruned.
+        A layer is unknown or cannot be pruned, or evidence is needed and missing.
     MatrixError
         A weight holds NaN or infinity.
     """
-    _check_options(method, scope, sparsity, seed, granularity)
-    names = _checked_layers(model, layers)
+    check_options(method, scope, sparsity, seed)
+    found, chosen = granularity_and_options(granularity, options)
+    names = chosen_layers(model, layers)
+    ranking = Ranking(
+        [_view(model.layer(name)) for name in names],
+        lambda view: model.layer(view.name).weight(),
+        METHODS[method],
+        found,
+        chosen,
+        scope,
+        sparsity,
+        seed,
+        evidence,
+    )
     settings = {
         "method": method,
         "scope": scope,
-        "sparsity": float(sparsity),
+        "sparsity": float(ranking.reached),
         "layers": None if layers is None else list(names),
         "seed": int(seed),
-        "granularity": granularity,
+        "granularity": found.name,
     }
-    groups = [names] if scope == "global" else [(name,) for name in names]
+    if chosen:
+        settings["options"] = chosen
     weights = {}
-    for group in groups:
-        weights.update(
-            _prune_group(model, group, METHODS[method], GRANULARITIES[granularity], sparsity, seed)
-        )
-    pruned = model.with_weights(weights, made_by={"step": "prune", **settings})
-    chosen = set(names)
+    for view, mask in ranking.masks():
+        weights[view.name] = _pruned_weight(model.layer(view.name).weight(), mask, view, ranking)
+        weights[view.name].flags.writeable = False
+    made_by = {"step": "prune", **settings}
+    if METHODS[method].needs:
+        made_by["evidence"] = _digest(ranking)
+    pruned = model.with_weights(weights, made_by=made_by)
     per_layer = [
-        LayerSparsity(x.name, x.kind, x.rows, x.cols, x.size, x.nnz, x.sparsity, x.name not in chosen)
+        LayerSparsity(x.name, x.kind, x.rows, x.cols, x.size, x.nnz, x.sparsity, x.name not in weights)
         for x in pruned.prunable_layers()
     ]
-    return Pruned(pruned, per_layer, settings)
+    return Pruned(pruned, per_layer, settings, ranking.skipped)
 
 
-def prune_array(weight, method="magnitude", sparsity=0.9, seed=0, granularity="weight"):
+def prune_array(
+    weight: np.ndarray,
+    method: str = "magnitude",
+    sparsity: float = 0.9,
+    seed: int = 0,
+    granularity: str | Mapping[str, Any] = "weight",
+    options: Mapping[str, Any] | None = None,
+    kind: str | None = None,
+    evidence: Mapping[str, np.ndarray] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Set the least important elements of one array to zero.
 
     Parameters
     ----------
     weight : numpy.ndarray
         float16, float32 or float64 (or a bfloat16 array of ml_dtypes), any shape; it is not changed.
-    method, sparsity, seed, granularity
+    method, sparsity, seed, granularity, options
         As in `prune_model`.
+    kind : str, optional
+        "linear", "conv", "recurrent" or "embedding", which says what the dimensions are; from three on those
+        of a convolution by default.
+    evidence : mapping of str to numpy.ndarray, optional
+        What the method needs to know of this array, such as ``{"input_norms": …}``.
 
     Returns
     -------
     pruned : numpy.ndarray
-        Of the same type; kept values are bit for bit those of `weight`.
+        Of the same type; kept values are bit for bit those of `weight` (unless the method updates them).
     mask : numpy.ndarray
         Boolean; True where a value was kept. An element that was zero already may be on either side.
 
     Raises
     ------
-    OptionError, MatrixError
+    OptionError, InputError, MatrixError
         As in `prune_model`; also when the array is not of floating point.
     """
-    _check_options(method, "layer", sparsity, seed, granularity)
+    check_options(method, "layer", sparsity, seed)
+    found, chosen = granularity_and_options(granularity, options)
     weight = np.asarray(weight)
     if weight.dtype.kind != "f" and weight.dtype.name != "bfloat16":
         raise MatrixError(
@@ -183,54 +235,29 @@ def prune_array(weight, method="magnitude", sparsity=0.9, seed=0, granularity="w
     if not np.isfinite(weight).all():
         raise MatrixError("the array to prune holds NaN or infinite values; finite numbers are needed.")
     wide = weight.astype(np.float32) if weight.dtype.name == "bfloat16" else weight
-    unit = GRANULARITIES[granularity]
-    scores = [unit.unit_scores(METHODS[method].scores(wide, np.random.default_rng(seed)))]
-    (kept,) = kept_masks(scores, units_to_prune(scores[0].size, sparsity))
-    mask = unit.expand(kept, weight.shape)
-    return _masked(weight, mask), mask
+    view = view_of("the array", weight.shape, kind or ("conv" if weight.ndim > 2 else "linear"))
+    known = SimpleNamespace(**{need: {view.name: array} for need, array in (evidence or {}).items()})
+    ranking = Ranking([view], lambda _: wide, METHODS[method], found, chosen, "global", sparsity, seed, known)
+    ((_, mask),) = ranking.masks()
+    return _pruned_weight(weight, mask, view, ranking), tensor_of(mask, view)
 
 
-def _prune_group(model, names, method, granularity, sparsity, seed):
-    """Prune layers that are ranked together: {name: new read-only weight}."""
-    scores = []
-    for name in names:
-        rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        scores.append(granularity.unit_scores(method.scores(model.layer(name).weight(), rng)))
-    count = units_to_prune(sum(score.size for score in scores), sparsity)
-    masks = kept_masks(scores, count)
-    weights = {}
-    for name, kept in zip(names, masks, strict=True):
-        weight = model.layer(name).weight()
-        weights[name] = _masked(weight, granularity.expand(kept, weight.shape))
-        weights[name].flags.writeable = False
-    return weights
+def chosen_layers(model: Model, layers: Sequence[str] | None) -> tuple[str, ...]:
+    """Give the names of the layers to prune in the model's order, so that ties fall the same way.
 
+    Parameters
+    ----------
+    model : Model
+    layers : sequence of str or None
+        Names or labels; None for `default_layers`.
 
-def _masked(weight, mask):
-    """Copy of the weight with +0 where the mask is False; what is zero already keeps its sign."""
-    pruned = weight.copy()
-    gone = weight != 0
-    np.greater(gone, mask, out=gone)  # not zero yet, and not kept
-    np.copyto(pruned, 0, where=gone)
-    return pruned
-
-
-def _check_options(method, scope, sparsity, seed, granularity):
-    for what, value, known in (
-        ("method", method, METHODS),
-        ("scope", scope, SCOPES),
-        ("granularity", granularity, GRANULARITIES),
-    ):
-        if not isinstance(value, str) or value not in known:
-            raise OptionError(f"the {what} {value!r} is not known; there is {', '.join(known)}.")
-    number = isinstance(sparsity, Real) and not isinstance(sparsity, (bool, np.bool_))
-    if not number or not math.isfinite(sparsity) or not 0 <= sparsity < 1:
-        raise OptionError(f"the sparsity {sparsity!r} is outside of what is possible; give 0 ≤ sparsity < 1.")
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
-        raise OptionError(f"the seed {seed!r} is no whole number ≥ 0.")
-
-
-def _checked_layers(model, layers):
+    Raises
+    ------
+    InputError
+        A layer is unknown or cannot be pruned.
+    OptionError
+        The sequence is empty.
+    """
     if layers is None:
         return default_layers(model)
     if isinstance(layers, str):
@@ -244,8 +271,31 @@ def _checked_layers(model, layers):
             )
     if not chosen:
         raise OptionError("no layer is chosen; name at least one layer to prune.")
-    wanted = {layer.name for layer in chosen}  # in the model's order, so that ties fall the same way
+    wanted = {layer.name for layer in chosen}
     return tuple(layer.name for layer in model.prunable_layers() if layer.name in wanted)
+
+
+def _view(layer) -> View:
+    return view_of(layer.name, layer.shape, layer.kind, layer.tensor.op == "matmul")
+
+
+def _pruned_weight(weight, mask, view, ranking) -> np.ndarray:
+    """The weight with +0 where the mask is False, in its own type, and updated where the method does so."""
+    updated = ranking.updated(view, mask)
+    if updated is None:
+        return keep_marked(weight, tensor_of(mask, view))
+    return tensor_of(np.where(mask, updated, 0), view).astype(weight.dtype)
+
+
+def _digest(ranking) -> str:
+    """A name for the evidence that decided: equal names mean equal numbers."""
+    sha = hashlib.sha256()
+    for family in ranking.families:
+        for part in family.parts:
+            for need, array in sorted(ranking.evidence_of(part.view).items()):
+                sha.update(f"{part.view.name}\0{need}\0".encode())
+                sha.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return sha.hexdigest()
 
 
 def _share_of_zeros(layers):

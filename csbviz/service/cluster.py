@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ..errors import JobError
 from .host import QUIET_SETTINGS
-from .worker import end_worker_process, run_job
+from .worker import ask_to_give_way, end_worker_process, run_job
 
 __all__ = ["Cluster", "LocalCluster", "Place", "RemoteCluster"]
 
@@ -55,6 +56,7 @@ class Cluster:
         except (OSError, TimeoutError, ValueError, TypeError) as error:
             why = " ".join(str(error).split())
             raise JobError(f"No connection to the scheduler at {address}: {why}.") from error
+        self._numbers = itertools.count(1)
         self._topic = f"csbviz-{uuid.uuid4().hex}"
         self._client.subscribe_topic(self._topic, lambda event: on_progress(event[1]))
 
@@ -76,19 +78,29 @@ class Cluster:
     def has(self, place: Place) -> bool:
         return any(p.address == place.address for p in self.places())
 
-    def submit(self, function: str, kwargs: bytes, job_id: str, device: str, place: Place) -> Any:
-        """Start a job at `place`; return Dask's future of what `run_job` returns."""
+    def submit(self, function: str, kwargs: bytes, run_id: str, device: str, place: Place) -> Any:
+        """Start a run of a job at `place`; return Dask's future of what `run_job` returns."""
         return self._client.submit(
             run_job,
             function,
             kwargs,
-            job_id,
+            run_id,
             self._topic,
-            key=f"csbviz-{job_id}",
+            key=f"csbviz-{run_id}",
             workers=[place.address],
             resources={device: 1},
             pure=False,
         )
+
+    def tell(self, place: Place, run_id: str, wanted: bool) -> None:
+        """Ask a run to give way, or take that back; do not wait until a busy worker has heard it."""
+
+        def tell() -> None:
+            with contextlib.suppress(Exception):  # whoever attends to the run notices when its worker is gone
+                self._client.run(ask_to_give_way, run_id, number, wanted, workers=[place.address])
+
+        number = next(self._numbers)
+        threading.Thread(target=tell, name=f"csbviz-tell-{run_id}", daemon=True).start()
 
     def end_worker(self, place: Place) -> None:
         """End the worker process at `place`, with whatever runs in it, and wait until it is gone."""

@@ -3,59 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import bisect
 import contextlib
 import os
-import pickle
 import threading
 import time
-import uuid
 from collections import OrderedDict
 from typing import Any
 
 from ..errors import JobError
+from .attend import CHECK_SECONDS, attend
+from .entry import Entry
 from .jobs import JobSpec, JobStatus, sentence_of
 
 __all__ = ["MeasurementService", "get_service"]
 
 _WORKER_SECONDS = 90  # how long a job waits for a worker of its device to come up
 _CLOSE_SECONDS = 30  # how long a close waits for what runs to stop
-_CHECK_SECONDS = 2.0  # how often a running job's worker is looked for
 _DEVICE_SECONDS = 0.1  # how often a worker that starts is looked for
-_LOST = "The worker process ended while the job ran (out of memory, a crash, or killed from outside)."
-
-
-class _Job:
-    """A job and all that is known of it; the service's lock guards the fields."""
-
-    def __init__(self, spec: JobSpec, kwargs: bytes) -> None:
-        self.id = uuid.uuid4().hex[:12]
-        self.name, self.function, self.device, self.kwargs = spec.name, spec.function, spec.device, kwargs
-        self.state, self.fraction, self.message = "queued", 0.0, ""
-        self.result: Any = None
-        self.error: str | None = None
-        self.started: float | None = None
-        self.ended: float | None = None
-        self.missing_since: float | None = None  # when it was first found that no worker has its device
-        self.cancelling = False
-        self.wake = threading.Event()  # set when its future is done, or a cancel was asked for
-
-    @property
-    def seconds(self) -> float:
-        if self.started is None:
-            return 0.0
-        return (time.monotonic() if self.ended is None else self.ended) - self.started
-
-    def finish(self, state: str, result: Any = None, error: str | None = None) -> None:
-        self.state, self.result, self.error, self.ended = state, result, error, time.monotonic()
-        self.kwargs = b""  # the arguments can be large
-        if state == "cancelled":
-            self.message = "Cancelled"
-        if state == "done":
-            self.fraction = 1.0
 
 
 class MeasurementService:
     """Runs jobs in worker processes: on one machine one job at a time, in the order in which they came.
+
+    Jobs in the background (`JobSpec.background`) come after all others. One that runs is asked to give way as
+    soon as another job waits for its machine, and goes on by itself when none is left.
 
     The workers start with the first job (or `warm_up`). A job that crashes ends its own worker process alone;
     a new one is started before the next job runs.
@@ -79,9 +51,10 @@ class MeasurementService:
     def __init__(self, history: int = 50) -> None:
         self._history = history
         self._changed = threading.Condition()
-        self._jobs: OrderedDict[str, _Job] = OrderedDict()  # finished ones least recently asked for first
-        self._queue: list[_Job] = []
-        self._busy: set[str] = set()  # hosts on which a job runs
+        self._jobs: OrderedDict[str, Entry] = OrderedDict()  # finished ones least recently asked for first
+        self._queue: list[Entry] = []
+        self._busy: dict[str, Entry] = {}  # host → the job that runs there, or whose worker is being replaced
+        self._places: list[Any] = []  # the workers that the dispatcher last saw
         self._threads: set[threading.Thread] = set()
         self._cluster_lock = threading.Lock()
         self._cluster: Any = None
@@ -95,7 +68,7 @@ class MeasurementService:
         return self._stop.is_set()
 
     def submit(self, spec: JobSpec) -> str:
-        """Put a job at the end of the queue.
+        """Put a job at the end of the queue, before those in the background unless it is one of them.
 
         Returns
         -------
@@ -107,18 +80,12 @@ class MeasurementService:
         JobError
             When the arguments cannot be sent to another process, or the service is closed.
         """
-        try:
-            kwargs = pickle.dumps(spec.kwargs, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            raise JobError(
-                f"The arguments of job {spec.name!r} cannot be sent: {sentence_of(error)}"
-            ) from error
-        job = _Job(spec, kwargs)
+        job = Entry(spec)
         with self._changed:
             if self.closed:
                 raise JobError("The measurement service is closed and takes no more jobs.")
             self._jobs[job.id] = job
-            self._queue.append(job)
+            bisect.insort(self._queue, job, key=_turn)
             if self._dispatcher is None:
                 self._dispatcher = threading.Thread(target=self._dispatch, name="csbviz-jobs", daemon=True)
                 self._dispatcher.start()
@@ -145,9 +112,10 @@ class MeasurementService:
             return self._status(job)
 
     def cancel(self, job_id: str) -> None:
-        """Cancel a job: a queued one is taken out, a running one is stopped by ending its worker process.
+        """Cancel a job: a waiting one is taken out, a running one is stopped by ending its worker process.
 
-        It does not wait: the state becomes "cancelled" once the process has ended. Nothing happens to a
+        A running job of the background is first asked to save what it has, and given five seconds for it.
+        Nothing here waits: the state becomes "cancelled" once the job has stopped. Nothing happens to a
         finished job.
 
         Raises
@@ -157,15 +125,16 @@ class MeasurementService:
         """
         with self._changed:
             job = self._find(job_id)
-            if job.state == "queued":
+            if job.waiting:
                 self._queue.remove(job)
                 self._finish(job, "cancelled")
+                self._ask_to_give_way()
             elif job.state == "running":
                 job.cancelling, job.message = True, "Stopping"
                 job.wake.set()
 
     def jobs(self) -> tuple[JobStatus, ...]:
-        """Return the jobs that run, those that wait in their order, and the finished ones, oldest first."""
+        """Return the jobs that run, those that wait or pause in their order, and the finished ones."""
         with self._changed:
             running = [job for job in self._jobs.values() if job.state == "running"]
             finished = sorted((j for j in self._jobs.values() if j.ended is not None), key=lambda j: j.ended)
@@ -202,7 +171,7 @@ class MeasurementService:
 
     # ---- the queue --------------------------------------------------------------------------------------
 
-    def _find(self, job_id: str) -> _Job:
+    def _find(self, job_id: str) -> Entry:
         job = self._jobs.get(job_id)
         if job is None:
             raise JobError(
@@ -210,21 +179,10 @@ class MeasurementService:
             )
         return job
 
-    def _status(self, job: _Job) -> JobStatus:
-        position = self._queue.index(job) + 1 if job.state == "queued" else 0
-        return JobStatus(
-            job.id,
-            job.name,
-            job.state,
-            job.fraction,
-            job.message,
-            position,
-            job.result,
-            job.error,
-            job.seconds,
-        )
+    def _status(self, job: Entry) -> JobStatus:
+        return job.status(self._queue.index(job) + 1 if job.waiting else 0)
 
-    def _finish(self, job: _Job, state: str, result: Any = None, error: str | None = None) -> None:
+    def _finish(self, job: Entry, state: str, result: Any = None, error: str | None = None) -> None:
         job.finish(state, result, error)
         self._jobs.move_to_end(job.id)
         finished = [j.id for j in self._jobs.values() if j.ended is not None]
@@ -235,10 +193,9 @@ class MeasurementService:
     def _report(self, report: dict[str, Any]) -> None:
         """Take in what a running job says of its progress."""
         with self._changed:
-            job = self._jobs.get(report["job"])
-            if job is not None and job.state == "running" and not job.cancelling:
-                job.fraction = min(1.0, max(0.0, report["fraction"]))
-                job.message = report["message"]
+            job = self._jobs.get(report["run"].partition(".")[0])
+            if job is not None:
+                job.take(report)
 
     def _dispatch(self) -> None:
         """Hand queued jobs to free places, until the service is closed."""
@@ -259,9 +216,11 @@ class MeasurementService:
                     self._fail_queue(error)
                 continue  # a cluster that was lost meanwhile is replaced
             with self._changed:
+                self._places = places
                 self._start_jobs(cluster, places)
+                self._ask_to_give_way()
                 if self._queue and not self.closed:
-                    self._changed.wait(_CHECK_SECONDS if self._busy else _DEVICE_SECONDS)
+                    self._changed.wait(CHECK_SECONDS if self._busy else _DEVICE_SECONDS)
 
     def _start_jobs(self, cluster: Any, places: list[Any]) -> None:
         blocked = set()
@@ -274,8 +233,8 @@ class MeasurementService:
                 blocked.add(job.device)
                 continue
             self._queue.remove(job)
-            self._busy.add(free[0].host)
-            job.state, job.started, job.message = "running", time.monotonic(), "Starting"
+            self._busy[free[0].host] = job
+            job.start()
             thread = threading.Thread(
                 target=self._run, args=(job, cluster, free[0]), name=f"csbviz-{job.id}", daemon=True
             )
@@ -283,7 +242,23 @@ class MeasurementService:
             thread.start()
             self._changed.notify_all()
 
-    def _wait_for_device(self, job: _Job, cluster: Any) -> None:
+    def _ask_to_give_way(self) -> None:
+        """Ask a running background job to pause for each job that waits for its host; take back the rest."""
+        asked: list[Entry] = []
+        for job in self._queue:
+            if not job.background:
+                hosts = {place.host for place in self._places if job.device in place.devices}
+                asked += [
+                    running
+                    for host, running in self._busy.items()
+                    if host in hosts and running.background and running not in asked
+                ][:1]
+        for running in self._busy.values():
+            if running.wanted != (running in asked):
+                running.wanted = not running.wanted
+                running.wake.set()
+
+    def _wait_for_device(self, job: Entry, cluster: Any) -> None:
         """Note that no worker offers the job's device, and give up after a while."""
         now = time.monotonic()
         job.missing_since = job.missing_since or now
@@ -301,14 +276,15 @@ class MeasurementService:
 
     # ---- one job ----------------------------------------------------------------------------------------
 
-    def _run(self, job: _Job, cluster: Any, place: Any) -> None:
+    def _run(self, job: Entry, cluster: Any, place: Any) -> None:
         """See a job through at its place, then free the place once a worker is there again."""
         try:
-            outcome = self._attend(job, cluster, place)
+            outcome = attend(job, cluster, place, self._stop.is_set)
         except Exception as error:
-            outcome = {"state": "failed", "error": sentence_of(error)}
+            outcome = {"state": "failed", "error": sentence_of(error), "lost": not cluster.alive()}
         with self._changed:
-            self._finish(job, outcome["state"], outcome.get("result"), outcome.get("error"))
+            if not self._put_back(job, outcome):
+                self._finish(job, outcome["state"], outcome.get("result"), outcome.get("error"))
         try:
             if outcome.get("worn_out"):  # its nanny starts a new one; without a nanny the next job will tell
                 with contextlib.suppress(Exception):
@@ -316,32 +292,25 @@ class MeasurementService:
             self._wait_for_worker(job.device, cluster, place)
         finally:
             with self._changed:
-                self._busy.discard(place.host)
+                del self._busy[place.host]
                 self._threads.discard(threading.current_thread())
                 self._changed.notify_all()
 
-    def _attend(self, job: _Job, cluster: Any, place: Any) -> dict[str, Any]:
-        """Run a job to its end, of whatever kind: an outcome as `worker.run_job` returns it, unpickled."""
-        future = cluster.submit(job.function, job.kwargs, job.id, job.device, place)
-        future.add_done_callback(lambda _: job.wake.set())
-        try:
-            while not future.done():
-                job.wake.wait(_CHECK_SECONDS)
-                if future.done():
-                    break
-                if job.cancelling:
-                    cluster.end_worker(place)
-                    return {"state": "cancelled"}
-                if not cluster.alive() or (not cluster.has(place) and not future.done()):
-                    return {"state": "failed", "error": _LOST}
-            if future.status != "finished":
-                return {"state": "failed", "error": _LOST}
-            outcome = future.result()
-        finally:
-            future.release()
-        if outcome["state"] == "done":
-            outcome["result"] = pickle.loads(outcome["result"])
-        return outcome
+    def _put_back(self, job: Entry, outcome: dict[str, Any]) -> bool:
+        """Queue a job again that paused, or that may start again after its worker was lost."""
+        if job.cancelling:
+            if outcome["state"] == "paused" or outcome.get("lost"):
+                outcome["state"] = "cancelled"
+            return False
+        if outcome["state"] == "paused":
+            job.pause("Paused: a measurement runs", outcome["kwargs"])
+        elif outcome.get("lost") and job.restarts:
+            job.restarts -= 1
+            job.pause("Starting again: the worker process was lost")
+        else:
+            return False
+        bisect.insort(self._queue, job, key=_turn)
+        return True
 
     def _wait_for_worker(self, device: str, cluster: Any, place: Any) -> None:
         """After a worker process ended, wait until its nanny has brought a new one."""
@@ -383,6 +352,10 @@ class MeasurementService:
             self._connect({device})
         except Exception:
             return  # the first job will say what is wrong
+
+
+def _turn(job: Entry) -> tuple[bool, int]:
+    return job.turn
 
 
 _service: MeasurementService | None = None

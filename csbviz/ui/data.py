@@ -15,7 +15,8 @@ import streamlit as st
 
 from csbviz.errors import CSBVizError
 from csbviz.ui import state
-from csbviz.ui.settings import BLOCK_SIDES, Settings
+from csbviz.ui.pruned import locked_layers, pruned_or_loaded, pruning_key
+from csbviz.ui.settings import BLOCK_SIDES, LOADED, Settings
 from csbviz.ui.text import plural, shape
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "device_obstacle",
     "dtypes_of",
     "kernel_choices",
+    "locked_layers",
     "samples",
     "uploaded",
     "view",
@@ -55,16 +57,19 @@ class View:
     layer: LayerInfo
     block: tuple[int, int]
     settings: Settings
+    problem: str = ""
+    """One sentence why the weights are shown as loaded although a method is chosen."""
 
     @property
     def is_pruned(self) -> bool:
         """True when a pruning method is applied."""
-        return self.settings.method != "none"
+        return self.settings.method != LOADED and not self.problem
 
     @property
     def key(self) -> tuple:
         """Names the layer's weights: equal keys, equal weights."""
-        return (self.opened.digest, pruning_key(self.settings), self.layer.name)
+        weights = pruning_key(self.opened, self.settings) if self.is_pruned else (LOADED,)
+        return (self.opened.digest, weights, self.layer.name)
 
     @property
     def layout_key(self) -> tuple:
@@ -108,19 +113,6 @@ class View:
         return _kept((name, *self.layout_key, *details), make)
 
 
-def pruning_key(chosen: Settings) -> tuple:
-    """The settings that pruned weights depend on."""
-    if chosen.method == "none":
-        return ("none",)
-    seed = chosen.seed if chosen.method == "random" else 0
-    return (chosen.method, chosen.scope, chosen.sparsity, chosen.locked, seed)
-
-
-def locked_layers(opened: Opened, chosen: Settings) -> tuple[str, ...]:
-    """The layers that pruning leaves alone: the chosen ones, else embeddings beside other layers."""
-    return opened.spared if chosen.locked is None else chosen.locked
-
-
 def samples() -> tuple:
     """The sample models, those that are not installed included."""
     from csbviz.models import sample_models
@@ -154,11 +146,11 @@ def view() -> View | None:
     if opened is None:
         return None
     _settle_pruning(opened)
-    pruned = _pruned_or_loaded(opened)
+    pruned, problem = pruned_or_loaded(opened, state.settings())
     layer = _settle_layer(pruned)
     _settle_ranges(layer)
     block = _settle_block(layer)
-    return View(opened, pruned, layer, block, state.settings())
+    return View(opened, pruned, layer, block, state.settings(), problem)
 
 
 def _opened() -> Opened | None:
@@ -187,21 +179,12 @@ def _opened() -> Opened | None:
 def _settle_pruning(opened: Opened) -> None:
     chosen = state.settings()
     if chosen.method is None:
-        state.settle(method="none" if opened.sparsity >= ALREADY_SPARSE else "magnitude")
+        state.settle(method=LOADED if opened.sparsity >= ALREADY_SPARSE else "magnitude")
     names = {layer.name for layer in opened.layers}
     unknown = [name for name in chosen.locked or () if name not in names]
     if unknown:
         state.say(f"The link locks {plural(len(unknown), 'layer')} that this model does not have.")
         state.settle(locked=tuple(name for name in chosen.locked if name in names))
-
-
-def _pruned_or_loaded(opened: Opened) -> Opened:
-    try:
-        return _pruned((opened.digest, pruning_key(state.settings())), opened, state.settings())
-    except CSBVizError as error:
-        state.say(f"The model cannot be pruned like this and is shown as loaded: {error}")
-        state.settle(method="none")
-        return opened
 
 
 def _settle_layer(opened: Opened) -> LayerInfo:
@@ -275,22 +258,6 @@ def _sample(sample_id: str) -> Opened:
     from csbviz.models.opened import open_sample
 
     return open_sample(sample_id)
-
-
-@st.cache_resource(max_entries=4, show_spinner="Pruning")
-def _pruned(key: tuple, _opened: Opened, _chosen: Settings) -> Opened:
-    if _chosen.method == "none":
-        return _opened
-    from csbviz.pruning.opened import prune_opened
-
-    return prune_opened(
-        _opened,
-        method=_chosen.method,
-        scope=_chosen.scope,
-        sparsity=_chosen.sparsity / 100,
-        locked=locked_layers(_opened, _chosen),
-        seed=_chosen.seed,
-    )
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)

@@ -14,13 +14,16 @@ from dataclasses import dataclass, fields, replace
 
 __all__ = [
     "BLOCK_SIDES",
+    "LOADED",
     "NS",
+    "TRAINED",
     "Settings",
     "from_query",
     "to_query",
 ]
 
-METHODS = ("none", "magnitude", "random")
+LOADED, TRAINED = "none", "trained"
+"""Settings of `method` that are no criterion: weights as loaded, and weights that were trained here."""
 SCOPES = ("global", "layer")
 ORDERS = ("row", "col", "morton")
 DIRECTIONS = ("A@B", "A.T@B")
@@ -37,6 +40,10 @@ MAX_TILES = 64
 MAX_SEED = 2**31 - 1
 MAX_NAME = 300
 """Longest name of a model, layer or kernel that is taken from a link."""
+MAX_GROUP = 64
+"""Largest M of N:M."""
+MAX_UNIT = 4096
+"""Longest side of a block that is pruned."""
 MAX_NS = 4
 """Most values of N in one run: each is timed for every kernel and operation."""
 
@@ -48,6 +55,7 @@ class Settings:
     ``kernels`` is None for the kernels that `csbviz.ui.kernel_choice` picks, ("*",) for all of them;
     ``recording`` and ``run`` name what is looked at on the page Run, ``matrix`` and ``way`` a recording and
     one of its runs on the page Balance.
+    ``unit`` is the block shape of pruning, None for that of the CSB layout; ``nm`` is N and M.
     ``sparsity`` is in percent; ``block``, ``rows``, ``cols`` and ``at`` are pairs of ints: the block shape,
     the half-open ranges of the zoomed picture, the selected block as (block row, block column).
     """
@@ -56,6 +64,9 @@ class Settings:
     layer: str | None = None
     method: str | None = None
     scope: str = "global"
+    granularity: str = "weight"
+    nm: tuple[int, int] = (2, 4)
+    unit: tuple[int, int] | None = None
     sparsity: float = 90.0
     seed: int = 0
     locked: tuple[str, ...] | None = None
@@ -144,6 +155,29 @@ def _block(text: str) -> _Parsed:
     return used, f"block sides must be powers of two from {low} to {high}, so {used[0]}x{used[1]} is used"
 
 
+def _unit(text: str) -> _Parsed:
+    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text)
+    if not match:
+        raise _Refused("it must look like 8x8, rows and columns")
+    asked = (int(match[1]), int(match[2]))
+    used = tuple(min(max(side, 1), MAX_UNIT) for side in asked)
+    if used == asked:
+        return used, None
+    return used, f"sides must lie in 1 to {MAX_UNIT}, so {used[0]}x{used[1]} is used"
+
+
+def _nm(text: str) -> _Parsed:
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", text)
+    if not match:
+        raise _Refused("it must look like 2:4")
+    asked = (int(match[1]), int(match[2]))
+    group = min(max(asked[1], 1), MAX_GROUP)
+    used = (min(max(asked[0], 1), group), group)
+    if used == asked:
+        return used, None
+    return used, f"1 ≤ N ≤ M ≤ {MAX_GROUP} is needed, so {used[0]}:{used[1]} is used"
+
+
 def _range(text: str) -> _Parsed:
     match = re.fullmatch(r"(\d{1,12})-(\d{1,12})", text)
     if not match or int(match[1]) >= int(match[2]):
@@ -198,6 +232,18 @@ def _strategy(text: str) -> _Parsed:
     return _choice(("auto", *STRATEGIES))(text)
 
 
+def _method(text: str) -> _Parsed:
+    from csbviz.pruning.registry import METHODS
+
+    return _choice((LOADED, *METHODS, TRAINED))(text)
+
+
+def _granularity(text: str) -> _Parsed:
+    from csbviz.pruning.registry import GRANULARITIES
+
+    return _choice(tuple(GRANULARITIES))(text)
+
+
 def _sparsity(text: str) -> _Parsed:
     return _clamped(float, 0.0, MAX_SPARSITY)(text)
 
@@ -205,7 +251,10 @@ def _sparsity(text: str) -> _Parsed:
 _PARSERS: dict[str, Callable[[str], _Parsed]] = {
     "model": _name,
     "layer": _name,
-    "method": _choice(METHODS),
+    "method": _method,
+    "granularity": _granularity,
+    "nm": _nm,
+    "unit": _unit,
     "scope": _choice(SCOPES),
     "sparsity": _sparsity,
     "seed": _clamped(int, 0, MAX_SEED),
@@ -267,7 +316,9 @@ def from_query(query: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _to_text(value: object, key: str) -> str:
-    if key in ("block",):
+    if key == "nm":
+        return ":".join(map(str, value))
+    if key in ("block", "unit"):
         return "x".join(map(str, value))
     if key in ("rows", "cols"):
         return "-".join(map(str, value))

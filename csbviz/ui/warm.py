@@ -45,6 +45,7 @@ def _load() -> None:
         importlib.import_module(module)
     _convert_once()
     _ask_driver_once()
+    _prune_once()
 
 
 def _ask_driver_once() -> None:
@@ -52,6 +53,16 @@ def _ask_driver_once() -> None:
     from csbviz.ops.cuda.driver import read_driver
 
     read_driver()
+
+
+def _prune_once() -> None:
+    """Have the loops that rank weights, groups and blocks read from their cache."""
+    from numpy import ones
+
+    from csbviz.pruning import prune_array
+
+    for granularity in ("weight", "nm", "block"):
+        prune_array(ones((8, 8), dtype="float32"), granularity=granularity)
 
 
 def _convert_once() -> None:

@@ -1,4 +1,4 @@
-"""Write the screenshots of the six pages into docs/images.
+"""Write the screenshots of the seven pages into docs/images.
 
 python -m tests.browser.take_screenshots             # the sample CNN, light, 1440 pixels wide
 python -m tests.browser.take_screenshots --dark --width 800 --out /tmp/shots --query model=minilm_l6
@@ -16,6 +16,7 @@ from tests.browser.conftest import ARGUMENTS, ROOT, Served, find_chromium, settl
 PAGES = {
     "model": "Model",
     "prune": "Prune",
+    "accuracy": "Accuracy",
     "sparsity": "Sparsity",
     "layout": "CSB layout",
     "balance": "Balance",

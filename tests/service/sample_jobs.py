@@ -107,3 +107,33 @@ def numba_parallel(progress):
         return out
 
     return float(fill(np.empty(1000)).sum())
+
+
+def count_up(path, until, progress, begin=0, gate=None, refuse_to_pause=False):
+    """Write a number a line from `begin` up to `until`, one each hundredth of a second; pause when asked.
+
+    It stops before the last number until the file `gate` is there.
+    """
+    numbers = list(range(begin))
+    for number in range(begin, until):
+        while number == until - 1 and gate and not os.path.exists(gate) and not progress.wanted():
+            time.sleep(0.01)
+        if progress.wanted() and not refuse_to_pause:
+            progress(number / until, "Saved", partial=numbers)
+            return progress.paused({"path": path, "until": until, "begin": number, "gate": gate})
+        append(path, f"{number}\n", progress)
+        numbers.append(number)
+        progress(number / until, f"Number {number}", partial=numbers)
+        time.sleep(0.01)
+    return numbers
+
+
+def die_once(path, progress):
+    """End the process the first time, and say afterwards what was written before."""
+    if not os.path.exists(path):
+        progress(0.5, "Saved", partial="saved")
+        append(path, str(os.getpid()), progress)
+        time.sleep(0.3)  # the report is on its way
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(path) as file:
+        return int(file.read())

@@ -15,6 +15,7 @@ MTX = b"%%MatrixMarket matrix coordinate real general\n"
 PAGES = {
     "model": "Model",
     "prune": "Prune",
+    "accuracy": "Accuracy",
     "sparsity": "Sparsity",
     "layout": "CSB layout",
     "balance": "Balance",
@@ -94,7 +95,7 @@ def test_a_locked_layer_keeps_its_weights(app):
 
 def test_random_pruning_takes_a_seed(app):
     test = app.open("prune")
-    test.segmented_control(key="w.method").set_value("random")
+    test.selectbox(key="w.method").set_value("random")
     test = app.run()
     assert not test.number_input(key="w.seed").disabled
     before = figures(test)
@@ -104,7 +105,7 @@ def test_random_pruning_takes_a_seed(app):
 
 def test_as_loaded_is_not_pruned(app):
     test = app.open("prune")
-    test.segmented_control(key="w.method").set_value("none")
+    test.selectbox(key="w.method").set_value("none")
     test = app.run()
     assert "as loaded" in app.words
     assert test.slider(key="w.sparsity").disabled
@@ -204,7 +205,7 @@ def test_an_uploaded_matrix_can_be_pruned(app):
     app.open("model")
     app.upload("tiny.npz", matrix_bytes())
     test = app.open("prune")
-    test.segmented_control(key="w.method").set_value("magnitude")
+    test.selectbox(key="w.method").set_value("magnitude")
     app.run()
     test.slider(key="w.sparsity").set_value(95.0)
     test = app.run()

@@ -192,18 +192,19 @@ def test_no_kernel_chosen_blocks_the_run(app):
 
 
 def test_accuracy_is_kept_for_the_weights_it_was_measured_with(monkeypatch):
-    service = Service({"as loaded": 0.9275, "magnitude 90 %, whole model": 0.5})
+    found = {"as loaded": {"top1": 0.9275}, "magnitude 90 %, whole model": {"top1": 0.5}}
+    service = Service(found)
     monkeypatch.setattr("csbviz.service.get_service", lambda: service)
     app = App({"model": "fashion_cnn"})
     test = app.open("prune")
     test.button(key="measure.accuracy").click()
     test = app.run()
     values = {metric.label: metric.value for metric in test.metric}
-    assert (values["As loaded"], values["After pruning"], values["Change"]) == (
+    assert (values["As loaded"], values["Pruned"], values["Change"]) == (
         "92.75 %",
         "50.00 %",
         "−42.75",
     )
     test.slider(key="w.sparsity").set_value(80.0)
     values = {metric.label: metric.value for metric in app.run().metric}
-    assert (values["As loaded"], values["After pruning"]) == ("92.75 %", "not measured")
+    assert (values["As loaded"], values["Pruned"]) == ("92.75 %", "not measured")

@@ -1,13 +1,10 @@
 """Single weights: every weight is a unit."""
 
-__all__ = ["expand", "unit_scores"]
+from csbviz.pruning.units import Units
+
+__all__ = ["units"]
 
 
-def unit_scores(scores):
-    """Give the scores of the weights as those of the units."""
-    return scores
-
-
-def expand(kept, shape):
-    """Give the mask of the units as that of the weights."""
-    return kept.reshape(shape)
+def units(views, options):
+    """Make every weight a unit."""
+    return Units.of_each(views, lambda view: (1, 1))

@@ -1,12 +1,10 @@
-"""Magnitude: a weight is worth its absolute value."""
-
-import numpy as np
+"""Magnitude: a weight is worth its absolute value, a unit the mean of its weights' (L1)."""
 
 __all__ = ["scores"]
 
 
-def scores(weight, rng):
-    """Score weights by their absolute value.
+def scores(weight, rng, evidence=None):
+    """Give the weights themselves: scores are compared by their absolute values.
 
     Parameters
     ----------
@@ -14,10 +12,12 @@ def scores(weight, rng):
         Floating point, finite, any shape.
     rng : numpy.random.Generator
         Not used.
+    evidence : mapping
+        Not used.
 
     Returns
     -------
     numpy.ndarray
-        Of the shape and type of `weight`; 0 where it is 0 or -0.
+        `weight`, not copied.
     """
-    return np.abs(weight)
+    return weight

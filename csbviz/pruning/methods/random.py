@@ -5,7 +5,7 @@ import numpy as np
 __all__ = ["scores"]
 
 
-def scores(weight, rng):
+def scores(weight, rng, evidence=None):
     """Score weights by independent draws.
 
     Parameters
@@ -14,6 +14,8 @@ def scores(weight, rng):
         Floating point, finite, any shape.
     rng : numpy.random.Generator
         Its state decides the draws.
+    evidence : mapping
+        Not used.
 
     Returns
     -------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from csbviz.models.accuracy_job import accuracies
+from csbviz.tasks.accuracy import measurable_task, measure_versions
 from csbviz.ui import data
 from csbviz.ui.components import jobs
 from csbviz.ui.components.numbers import numbers
@@ -21,68 +21,55 @@ _LOADED = "as loaded"
 
 def card(view: data.View) -> None:
     """Show the accuracy of the chosen weights, or offer to measure it, where there is a test set."""
-    from csbviz.models.evaluate import can_evaluate
-
-    if view.opened.model is None or not can_evaluate(view.opened.model):
+    task = None if view.opened.model is None else measurable_task(view.opened.model)
+    if task is None:
         return
     measured = _measured(view)
     words = weights_in_words(view)
-    st.subheader("Accuracy on the 10,000 test images", anchor=False)
+    st.subheader(f"{task.metric.title} of the {task.title} on test data", anchor=False)
     before, after = measured.get(_LOADED), measured.get(words)
     with st.container(border=True):
-        figures, action = st.columns([3, 2], vertical_alignment="center", gap="medium")
-        with figures:
-            numbers(
-                [
-                    (
-                        "As loaded",
-                        _shown(before),
-                        "Share of the test images that the model names rightly (top-1).",
-                    ),
-                    (
-                        "After pruning",
-                        _shown(after),
-                        "The same, with the weights pruned and not trained again.",
-                    ),
-                    ("Change", _change(before, after), "In percentage points."),
-                ]
+        numbers(
+            [
+                ("As loaded", _shown(before), "Share of the test examples that the model gets right."),
+                ("Pruned", _shown(after), "The same, with the weights as the other pages show them."),
+                ("Change", _change(before, after), "In percentage points."),
+            ]
+        )
+        if jobs.active(JOB):
+            jobs.watch(JOB)
+        else:
+            st.button(
+                "Measure the accuracy",
+                key="measure.accuracy",
+                icon=":material/fact_check:",
+                disabled=before is not None and after is not None,
+                on_click=_start,
+                args=(view,),
             )
-        with action:
-            if jobs.active(JOB):
-                jobs.watch(JOB)
-            else:
-                st.button(
-                    "Measure the accuracy",
-                    key="measure.accuracy",
-                    icon=":material/fact_check:",
-                    disabled=before is not None and after is not None,
-                    on_click=_start,
-                    args=(view,),
-                )
         jobs.say_how_it_ended(JOB)
         _history(view, measured)
 
 
 def _measured(view: data.View) -> dict[str, float]:
-    """What this session has measured of the opened model: weights in words → accuracy."""
+    """What this session has measured of the opened model: weights in words → share of right answers."""
     known = st.session_state.setdefault(_MEASURED, {}).setdefault(view.opened.digest, {})
     outcome = jobs.outcome(JOB)
     if outcome and outcome["about"] == view.opened.digest:
-        known.update(outcome["result"])
+        metric = measurable_task(view.opened.model).metric.name
+        known.update({name: found[metric] for name, found in outcome["result"].items()})
     return known
 
 
 def _start(view: data.View) -> None:
-    from csbviz.models.evaluate import weights_for_accuracy
-
+    task = measurable_task(view.opened.model)
     known, words = _measured(view), weights_in_words(view)
     versions = {_LOADED: view.opened.model, words: view.pruned.model}
     kwargs = {
-        "versions": {
-            name: weights_for_accuracy(model) for name, model in versions.items() if name not in known
-        }
+        "task": task.name,
+        "versions": {name: task.weights_of(model) for name, model in versions.items() if name not in known},
     }
-    function = f"{accuracies.__module__}:{accuracies.__name__}"
+    function = f"{measure_versions.__module__}:{measure_versions.__name__}"
     jobs.hand_in(JOB, "Accuracy", function, kwargs, "cpu", about=view.opened.digest)
 
 

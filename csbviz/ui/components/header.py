@@ -9,6 +9,8 @@ import streamlit as st
 from csbviz.errors import CSBVizError
 from csbviz.ui import data, state, warm
 from csbviz.ui.components import columns
+from csbviz.ui.pruned import unit_of
+from csbviz.ui.settings import TRAINED, Settings
 from csbviz.ui.text import count, escape, percent, shape
 
 __all__ = ["open_page"]
@@ -44,7 +46,10 @@ def open_page(title: str, lead: str, before: Callable[[], None] | None = None) -
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.header(title, anchor=False, width="content")
         st.markdown(f":gray[{lead}]", width="stretch")
-    if sentences := state.notes():
+    sentences = state.notes()
+    if view is not None and view.problem and title != "Prune":  # that page says it beside its controls
+        sentences.append(view.problem)
+    if sentences:
         st.warning("  \n".join(map(escape, sentences)), icon=":material/info:")
     if before:
         before()
@@ -89,8 +94,7 @@ def _badges(view: data.View) -> str:
     layer = view.layer
     how = "as loaded"
     if view.is_pruned:
-        scope = "whole model" if view.settings.scope == "global" else "each layer"
-        how = f"pruned by {view.settings.method}, {scope}"
+        how = _how(view.settings)
     blocks = shape(view.block) + (" auto" if view.settings.block is None else "")
     badges = (
         ("gray", f"{shape((layer.rows, layer.cols))} weights"),
@@ -99,6 +103,19 @@ def _badges(view: data.View) -> str:
         ("violet", f"blocks {blocks}"),
     )
     return " ".join(f":{colour}-badge[{text}]" for colour, text in badges)
+
+
+def _how(chosen: Settings) -> str:
+    """Method, units and scope of the pruning in a few words."""
+    if chosen.method == TRAINED:
+        return "trained here"
+    units = {
+        "weight": "",
+        "nm": " in {}:{}".format(*chosen.nm),
+        "block": f" in blocks {shape(unit_of(chosen))}",
+    }.get(chosen.granularity, f" in {chosen.granularity}s")
+    scope = "whole model" if chosen.scope == "global" else "each layer"
+    return f"pruned by {chosen.method}{units}, {scope}"
 
 
 def _empty() -> None:

@@ -7,6 +7,7 @@ job has ended; the id of the job is all that the session keeps until then.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -14,7 +15,7 @@ import streamlit as st
 from csbviz.errors import CSBVizError
 from csbviz.ui.text import OP_NAMES, escape
 
-__all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "watch"]
+__all__ = ["active", "hand_in", "outcome", "say_how_it_ended", "take", "watch"]
 
 _POLL_SECONDS = 0.8
 _ENDED = ("done", "failed", "cancelled")
@@ -25,7 +26,14 @@ def _slot(name: str) -> str:
 
 
 def hand_in(
-    name: str, title: str, function: str, kwargs: dict[str, Any], device: str, about: Any = None
+    name: str,
+    title: str,
+    function: str,
+    kwargs: dict[str, Any],
+    device: str,
+    about: Any = None,
+    background: bool = False,
+    restarts: int = 0,
 ) -> None:
     """Submit a job and remember it under `name`.
 
@@ -43,11 +51,15 @@ def hand_in(
         "cpu" or "cuda".
     about : object, optional
         What the caller wants back with the outcome, such as the settings of the run.
+    background, restarts : bool, int
+        As in `csbviz.service.JobSpec`: long work that gives way, and that goes on after its process was lost.
+    background, restarts
+        As in `JobSpec`: long work that gives way to other jobs, and how often it starts again.
     """
     from csbviz.service import JobSpec, get_service
 
     try:
-        job = get_service().submit(JobSpec(title, function, kwargs, device))
+        job = get_service().submit(JobSpec(title, function, kwargs, device, background, restarts))
     except CSBVizError as error:
         st.session_state[_slot(name)] = {"id": None, "about": about, "error": str(error), "state": "failed"}
     else:
@@ -60,8 +72,8 @@ def hand_in(
 
 
 def active(name: str) -> bool:
-    """True while the job waits or runs."""
-    return st.session_state.get(_slot(name), {}).get("state") in ("queued", "running")
+    """True while the job waits, runs or pauses."""
+    return st.session_state.get(_slot(name), {}).get("state") in ("queued", "running", "paused")
 
 
 def outcome(name: str) -> dict[str, Any] | None:
@@ -69,9 +81,21 @@ def outcome(name: str) -> dict[str, Any] | None:
     return st.session_state.get(_slot(name) + ".done")
 
 
-def watch(name: str) -> None:
-    """Show how far the active job is, with a button that cancels it."""
-    _poll(name)
+def take(name: str) -> dict[str, Any] | None:
+    """The last outcome, once: it is for a caller who keeps it, such as large weights."""
+    return st.session_state.pop(_slot(name) + ".done", None)
+
+
+def watch(name: str, show: Callable[[Any], None] | None = None) -> None:
+    """Show how far the active job is, with a button that cancels it.
+
+    Parameters
+    ----------
+    name : str
+    show : callable, optional
+        ``show(partial)`` draws the job's last result on the way, None before the first.
+    """
+    _poll(name, show)
 
 
 def say_how_it_ended(name: str) -> None:
@@ -84,7 +108,7 @@ def say_how_it_ended(name: str) -> None:
 
 
 @st.fragment(run_every=_POLL_SECONDS)
-def _poll(name: str) -> None:
+def _poll(name: str, show: Callable[[Any], None] | None) -> None:
     from csbviz.service import get_service
 
     kept = st.session_state[_slot(name)]
@@ -107,6 +131,8 @@ def _poll(name: str) -> None:
             on_click=_cancel,
             args=(kept["id"],),
         )
+    if show is not None:
+        show(status.partial)
 
 
 def _line(status: Any, service: Any) -> str:
@@ -114,6 +140,8 @@ def _line(status: Any, service: Any) -> str:
         if any(job.state == "running" for job in service.jobs()):
             return f"Number {status.position} in the queue: another job is being measured"
         return "Starting the worker process, which takes a few seconds the first time"
+    if status.state == "paused":
+        return f"{escape(status.message)}; it goes on by itself, as number {status.position} in the queue"
     return f"{escape(_in_words(status.message or 'Running'))} · {status.seconds or 0:.0f} s"
 
 

@@ -14,7 +14,7 @@ from csbviz.bench.noise import spread, unsteady
 from csbviz.bench.record import Record, by_case
 from csbviz.bench.recordings import RecordedRun, make_recording, recording_text, shipped_recordings
 from csbviz.figures.text import time_scale
-from csbviz.ui import data
+from csbviz.ui import data, pruned
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.kernel_choice import ALL
@@ -61,16 +61,7 @@ def _kernels_in_words(names: tuple[str, ...] | None) -> str:
 
 def weights_in_words(view: data.View) -> str:
     """How the weights were pruned; equal words for one model mean equal weights."""
-    if not view.is_pruned:
-        return "as loaded"
-    chosen = view.settings
-    scope = "whole model" if chosen.scope == "global" else "each layer"
-    text = f"{chosen.method} {chosen.sparsity:g} %, {scope}"
-    if chosen.method == "random":
-        text += f", seed {chosen.seed}"
-    if locked := data.locked_layers(view.opened, chosen):
-        text += f", locked: {list_of(locked)}"
-    return text
+    return pruned.weights_in_words(view.opened, view.settings, view.is_pruned)
 
 
 def plan_line(view: data.View) -> str:

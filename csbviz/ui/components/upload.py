@@ -9,6 +9,7 @@ import streamlit as st
 from csbviz.errors import CSBVizError
 from csbviz.models.opened import MATRIX_SUFFIXES, MODEL_SUFFIXES
 from csbviz.ui import data, state
+from csbviz.ui.components import own_data
 from csbviz.ui.text import escape
 
 __all__ = ["sample_card", "upload_card"]
@@ -84,6 +85,7 @@ def _take(key: str) -> None:
     except MemoryError:
         st.session_state[_RESULT] = ("error", f"{file.name} needs more memory than this machine has.")
     else:
+        own_data.keep_original(file.getvalue(), file.name, data.uploaded().digest)
         layers = len(data.uploaded().layers)
         st.session_state[_RESULT] = (
             "done",

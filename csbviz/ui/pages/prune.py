@@ -5,72 +5,16 @@ from __future__ import annotations
 import streamlit as st
 
 from csbviz import figures
-from csbviz.ui import data, state
-from csbviz.ui.components import accuracy
+from csbviz.ui import data
+from csbviz.ui.components import accuracy, compression, own_data, search, training
 from csbviz.ui.components.charts import draw
 from csbviz.ui.components.columns import split
 from csbviz.ui.components.header import open_page
 from csbviz.ui.components.layer_table import layer_table
+from csbviz.ui.components.mask import mask
 from csbviz.ui.components.numbers import numbers
-from csbviz.ui.settings import MAX_SEED, METHODS, SCOPES
+from csbviz.ui.components.pruning_controls import controls
 from csbviz.ui.text import count, percent, ratio
-
-_METHOD_TITLES = {"none": "As loaded", "magnitude": "Magnitude", "random": "Random"}
-_SCOPE_TITLES = {"global": "Whole model", "layer": "Each layer"}
-
-
-def _controls(view: data.View) -> None:
-    chosen = view.settings
-    st.segmented_control(
-        "Method",
-        METHODS,
-        required=True,
-        format_func=_METHOD_TITLES.get,
-        help="Magnitude drops the weights nearest to zero. Random drops any: every method must beat it.",
-        **state.bind("method"),
-    )
-    st.segmented_control(
-        "Scope",
-        SCOPES,
-        required=True,
-        format_func=_SCOPE_TITLES.get,
-        disabled=not view.is_pruned,
-        help="One threshold for the whole model, so that layers end differently sparse, or one a layer.",
-        **state.bind("scope"),
-    )
-    st.slider(
-        "Sparsity",
-        0.0,
-        99.5,
-        step=0.5,
-        format="%.1f %%",
-        disabled=not view.is_pruned,
-        help="Share of the prunable weights that are set to zero.",
-        **state.bind("sparsity", to_widget=lambda value: min(value, 99.5)),
-    )
-    labels = {layer.name: layer.label for layer in view.opened.layers}
-    st.multiselect(
-        "Locked layers",
-        list(labels),
-        format_func=labels.get,
-        disabled=not view.is_pruned or len(labels) == 1,
-        placeholder="None: all are pruned",
-        help="Locked layers keep all their weights.",
-        **state.bind(
-            "locked",
-            to_widget=lambda _: list(data.locked_layers(view.opened, chosen)),
-            from_widget=lambda names: None if set(names) == set(view.opened.spared) else tuple(names),
-        ),
-    )
-    st.number_input(
-        "Seed",
-        0,
-        MAX_SEED,
-        step=1,
-        disabled=chosen.method != "random",
-        help="Of the random method: the same seed drops the same weights.",
-        **state.bind("seed"),
-    )
 
 
 def _download(view: data.View) -> None:
@@ -91,7 +35,7 @@ def _download(view: data.View) -> None:
 
 def _totals(view: data.View) -> None:
     before, after = view.opened, view.pruned
-    locked = set(data.locked_layers(before, view.settings))
+    locked = set(data.locked_layers(before, view.settings)) if view.is_pruned else set()
     factor = ratio(before.size / after.nnz) if after.nnz else "all dropped"
     numbers(
         [
@@ -125,18 +69,30 @@ def _page() -> None:
     )
     left, right = split("prune", [1, 3])
     with left, st.container(border=True, gap="small"):
-        _controls(view)
+        controls(view)
         _download(view)
     with right:
         _totals(view)
-        table, histogram = split("layers", [4, 3])
+        table, picture = split("layers", 2)
         with table:
             st.subheader("Layers before and after", anchor=False)
             layer_table(view.opened.layers, "pruned", after=view.pruned.layers)
-        with histogram:
+            accuracy.card(view)
+            own_data.card(view)
             st.subheader("Weights of the layer", anchor=False)
             _histogram(view)
-        accuracy.card(view)
+        with picture:
+            st.subheader("What stayed of the layer", anchor=False)
+            mask(view, 520)
+    st.subheader("Further than one cut", anchor=False)
+    cards = {
+        "Train until it is sparse": training.card,
+        "Deep Compression": compression.card,
+        "Coarse search": search.card,
+    }
+    for tab, card in zip(st.tabs(list(cards), key="prune.cards"), cards.values(), strict=True):
+        with tab:
+            card(view)
 
 
 _page()
