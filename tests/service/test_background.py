@@ -123,9 +123,7 @@ def test_a_background_job_does_not_interrupt_another(service, training):
 
 def test_a_request_is_taken_back_when_the_other_job_is_cancelled(service, tmp_path):
     numbers = str(tmp_path / "numbers")
-    stubborn = service.submit(
-        spec("count_up", background=True, path=numbers, until=40, refuse_to_pause=True)
-    )
+    stubborn = service.submit(spec("count_up", background=True, path=numbers, until=40, refuse_to_pause=True))
     entry = service._find(stubborn)
     until(lambda: service.status(stubborn).partial, "the job's first numbers")
     other = service.submit(spec("add", a=1, b=2))
