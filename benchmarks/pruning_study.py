@@ -51,6 +51,13 @@ SEARCHES = (
         "count": 100,
         "retrain": {"epochs": 3.0, "threads": 1},
     },
+    {
+        "granularity": "kernel",
+        "sparsity": 0.865,
+        "layers": ("conv2.weight",),
+        "count": 100,
+        "retrain": {"epochs": 4.0, "threads": 1},
+    },
 )
 
 
