@@ -89,6 +89,7 @@ def test_the_network_is_left_as_it_was_and_the_evidence_is_the_same_again():
     np.testing.assert_array_equal(copy.gradients["fc.weight"], first.gradients["fc.weight"])
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
 @given(
     st.integers(1, 3),
     st.sampled_from([(2, 2, 1), (2, 4, 2), (4, 4, 4)]),

@@ -33,10 +33,12 @@ _LOADED = "as loaded"
 _TITLES = {"top1": "top-1", "top5": "top-5"}
 SCRIPT = """\
 import numpy as np, torch
+
 inputs, labels = next(iter(torch.utils.data.DataLoader(test_set, batch_size=1000)))
 np.savez_compressed("data.npz", inputs=inputs.numpy(), labels=labels.numpy())
-torch.onnx.export(model.eval(), (inputs[:1],), "model.onnx", input_names=["inputs"], dynamo=False,
-                  output_names=["scores"], dynamic_axes={"inputs": {0: "n"}, "scores": {0: "n"}})
+names = {"input_names": ["inputs"], "output_names": ["scores"], "dynamo": False}
+axes = {"inputs": {0: "n"}, "scores": {0: "n"}}
+torch.onnx.export(model.eval(), (inputs[:1],), "model.onnx", dynamic_axes=axes, **names)
 """
 """What makes both files; the guide has the same lines, and a test runs them."""
 
