@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from numpy.lib.format import write_array
 
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import OptionError
 from csbviz.models.tensors import StoredTensor
+from csbviz.models.write_file import new_file
 
 __all__ = ["save"]
 
@@ -36,15 +36,10 @@ def save(path: str | Path, tensors: Sequence[StoredTensor]) -> None:
                 f"{tensor.name} has the type {tensor.dtype}, which a NumPy archive cannot hold; write "
                 ".safetensors instead."
             )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        try:
-            with zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                for tensor in tensors:
-                    with archive.open(f"{tensor.name}.npy", "w", force_zip64=True) as member:
-                        write_array(member, tensor.data, allow_pickle=False)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with (
+        new_file(path) as temporary,
+        zipfile.ZipFile(temporary, "x", zipfile.ZIP_STORED, allowZip64=True) as archive,
+    ):
+        for tensor in tensors:
+            with archive.open(f"{tensor.name}.npy", "w", force_zip64=True) as member:
+                write_array(member, tensor.data, allow_pickle=False)

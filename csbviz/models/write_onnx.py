@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from csbviz.errors import FileFormatError, InputError, OptionError
 from csbviz.models import read_onnx
 from csbviz.models.content import Content, open_content, shown
 from csbviz.models.tensors import DTYPES, FLOATS, StoredTensor
+from csbviz.models.write_file import new_file
 
 if TYPE_CHECKING:
     from csbviz.models import Model
@@ -77,15 +77,8 @@ def save(path: str | os.PathLike, original: Original, model: Model) -> None:
     if path.suffix.lower() != ".onnx":
         raise OptionError(f"{path.name} cannot be written as an ONNX model: give it the ending .onnx.")
     data = to_bytes(original, model)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _written(content: Content, wanted: dict[str, StoredTensor]) -> bytes:

@@ -7,13 +7,13 @@ multiple of eight; then the bytes of the tensors.
 
 import io
 import json
-import uuid
 from pathlib import Path
 
 import numpy as np
 
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import OptionError
 from csbviz.models.tensors import DTYPES, SAFETENSORS_CODES
+from csbviz.models.write_file import new_file
 
 __all__ = ["save", "to_bytes"]
 
@@ -52,16 +52,8 @@ def save(path, tensors, metadata):
         raise OptionError(
             f"{path.name} cannot be written: models are saved as .safetensors, so give that ending."
         )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                _write(file, tensors, metadata)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with new_file(path) as temporary, temporary.open("xb") as file:
+        _write(file, tensors, metadata)
 
 
 def _write(file, tensors, metadata):

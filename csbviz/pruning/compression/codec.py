@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csbviz.errors import InputError, OptionError
+from csbviz.errors import OptionError
 from csbviz.models.read_compressed import CODINGS, MAGIC, MOST_BITS, VERSION
 from csbviz.models.tensors import DTYPES
+from csbviz.models.write_file import new_file
 from csbviz.pruning.compression._loops import gaps_of
 from csbviz.pruning.compression.huffman import code_lengths, entropy, packed, packed_evenly, table_of
 
@@ -111,15 +111,8 @@ def save(path: str | Path, data: bytes) -> None:
         raise OptionError(
             f"{path.name} cannot be written as a compressed model: give it the ending {SUFFIX}."
         )
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}.") from error
+    with new_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 # ---- one tensor --------------------------------------------------------------------------------------------
