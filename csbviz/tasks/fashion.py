@@ -12,7 +12,7 @@ import numpy as np
 
 from csbviz.errors import UnavailableError
 from csbviz.models.samples import SAMPLES_DIR
-from csbviz.tasks.task import Metric, Network, Progress, Task
+from csbviz.tasks.task import Metric, Network, Progress, Task, judging, missing_data, picks
 
 if TYPE_CHECKING:
     import torch
@@ -91,20 +91,16 @@ def evaluate(
     import torch
 
     images, labels = (array[:limit] for array in load_test_set())
-    module = network.module
-    was_training = module.training
-    module.eval()
     first = five = 0
-    with torch.inference_mode():
+    with judging(network):
         for begin in range(0, len(images), _BATCH):
-            logits = module(_normalised(images[begin : begin + _BATCH]))
+            logits = network.module(_normalised(images[begin : begin + _BATCH]))
             ranks = _ranks(logits, torch.from_numpy(labels[begin : begin + _BATCH].astype(np.int64)))
             first += int((ranks == 0).sum())
             five += int((ranks < 5).sum())
             if progress is not None:
                 done = min(begin + _BATCH, len(images))
                 progress(done / len(images), f"{done:,} of {len(images):,} images")
-    module.train(was_training)
     return {"top1": first / len(images), "top5": five / len(images), "examples": len(images)}
 
 
@@ -126,14 +122,11 @@ def batches(seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 
     images, labels = load_training_set()
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(images))
-        for begin in range(0, len(images) - size + 1, size):
-            pick = order[begin : begin + size]
-            x = _normalised(images[pick])
-            flip = torch.from_numpy(rng.random(size) < 0.5)
-            x[flip] = x[flip].flip(-1)
-            yield x, torch.from_numpy(labels[pick].astype(np.int64))
+    for pick in picks(rng, len(images), size):
+        x = _normalised(images[pick])
+        flip = torch.from_numpy(rng.random(size) < 0.5)
+        x[flip] = x[flip].flip(-1)
+        yield x, torch.from_numpy(labels[pick].astype(np.int64))
 
 
 def loss(network: Network, inputs: Any, targets: Any) -> torch.Tensor:
@@ -240,11 +233,7 @@ def _normalised(images: np.ndarray) -> torch.Tensor:
 
 
 def _available() -> str:
-    try:
-        load_test_set()
-    except UnavailableError as error:
-        return str(error)
-    return ""
+    return missing_data(load_test_set)
 
 
 def _steps(size: int) -> int:

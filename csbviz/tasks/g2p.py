@@ -10,7 +10,7 @@ import numpy as np
 
 from csbviz.errors import UnavailableError
 from csbviz.models.samples import SAMPLES_DIR
-from csbviz.tasks.task import Metric, Network, Progress, Task
+from csbviz.tasks.task import Metric, Network, Progress, Task, missing_data, picks
 
 if TYPE_CHECKING:
     import torch
@@ -209,10 +209,8 @@ def batches(seed: int, size: int) -> Iterator[tuple[Any, torch.Tensor]]:
     """Give training words without end, each pass in a new seeded order, in one of their pronunciations."""
     words = load_words()[1]
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(words))
-        for begin in range(0, len(words) - size + 1, size):
-            yield _batch([words[index] for index in order[begin : begin + size]], rng)
+    for pick in picks(rng, len(words), size):
+        yield _batch([words[index] for index in pick], rng)
 
 
 def loss(network: Network, inputs: Any, targets: Any) -> torch.Tensor:
@@ -285,11 +283,7 @@ def _mean_lengths() -> tuple[int, int]:
 
 
 def _available() -> str:
-    try:
-        load_words()
-    except UnavailableError as error:
-        return str(error)
-    return ""
+    return missing_data(load_words)
 
 
 def _steps(size: int) -> int:

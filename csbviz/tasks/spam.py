@@ -11,7 +11,7 @@ import numpy as np
 from csbviz.errors import UnavailableError
 from csbviz.models.samples import SAMPLES_DIR
 from csbviz.tasks import bert
-from csbviz.tasks.task import Metric, Network, Progress, Task
+from csbviz.tasks.task import Metric, Network, Progress, Task, judging, missing_data, picks
 
 if TYPE_CHECKING:
     import torch
@@ -55,20 +55,14 @@ def evaluate(
     UnavailableError
         The mails are not on this machine.
     """
-    import torch
-
     tokens, labels = (array[:limit] for array in load_mails("test"))
-    module = network.module
-    was_training = module.training
-    module.eval()
     right = done = 0
-    with torch.inference_mode():
+    with judging(network):
         for pick in _by_length(tokens, _BATCH):
-            right += int((module(_cut(tokens[pick])).argmax(1).numpy() == labels[pick]).sum())
+            right += int((network.module(_cut(tokens[pick])).argmax(1).numpy() == labels[pick]).sum())
             done += len(pick)
             if progress is not None:
                 progress(done / len(labels), f"{done:,} of {len(labels):,} mails")
-    module.train(was_training)
     return {"accuracy": right / len(labels), "examples": len(labels)}
 
 
@@ -78,11 +72,8 @@ def batches(seed: int, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]
 
     tokens, labels = load_mails("train")
     rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(len(labels))
-        for begin in range(0, len(labels) - size + 1, size):
-            pick = order[begin : begin + size]
-            yield _cut(tokens[pick]), torch.from_numpy(labels[pick].astype(np.int64))
+    for pick in picks(rng, len(labels), size):
+        yield _cut(tokens[pick]), torch.from_numpy(labels[pick].astype(np.int64))
 
 
 def loss(network: Network, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -162,12 +153,7 @@ def _cut(tokens: np.ndarray) -> torch.Tensor:
 
 
 def _available() -> str:
-    try:
-        load_head()
-        load_mails("test")
-    except UnavailableError as error:
-        return str(error)
-    return ""
+    return missing_data(load_head, lambda: load_mails("test"))
 
 
 def _steps(size: int) -> int:

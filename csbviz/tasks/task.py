@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from csbviz.errors import InputError
+from csbviz.errors import InputError, UnavailableError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from csbviz.models import Model
 
-__all__ = ["Metric", "Network", "Task"]
+__all__ = ["Metric", "Network", "Task", "judging", "missing_data", "picks"]
 
 Progress = Callable[[float, str], None]
 
@@ -138,3 +139,35 @@ class Task:
         if not self.fits(model):
             raise InputError(f"{model.name} does not have the tensors of the {self.title}.")
         return {layer.name: layer.weight().astype(np.float32, copy=False) for layer in model.layers}
+
+
+@contextmanager
+def judging(network: Network) -> Iterator[None]:
+    """Let a network answer without dropout and gradients in the block; it trains on as before after it."""
+    import torch
+
+    was_training = network.module.training
+    network.module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        network.module.train(was_training)
+
+
+def missing_data(*loads: Callable[[], Any]) -> str:
+    """What stops the first of these from loading its data, in one sentence; "" when all can."""
+    try:
+        for load in loads:
+            load()
+    except UnavailableError as error:
+        return str(error)
+    return ""
+
+
+def picks(rng: np.random.Generator, count: int, size: int) -> Iterator[np.ndarray]:
+    """Give `size` of `count` indices without end, each pass in a new order; a rest is left out."""
+    while True:
+        order = rng.permutation(count)
+        for begin in range(0, count - size + 1, size):
+            yield order[begin : begin + size]

@@ -1,7 +1,6 @@
 """The sample CNN on Fashion-MNIST: the accuracy is the one told, the training data fair."""
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,21 +8,11 @@ import pytest
 
 from csbviz.errors import UnavailableError
 from csbviz.models import load_sample
+from csbviz.ops.threads import use_threads
 from csbviz.tasks import TASKS, fashion
 from csbviz.tasks.accuracy import accuracy
 
 TASK = TASKS["fashion"]
-
-
-@contextmanager
-def one_thread():
-    """PyTorch on one thread: on a loaded machine two wait for each other most of the time."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +33,7 @@ def extract_alone(monkeypatch, tmp_path):
 def measured(cnn):
     """The accuracy, and what was reported on the way."""
     seen = []
-    with one_thread():
+    with use_threads(1):
         value = accuracy(cnn, progress=lambda fraction, message: seen.append((fraction, message)))
     return value, seen
 
@@ -79,7 +68,7 @@ def test_accuracy_equals_that_of_a_network_built_from_modules(cnn):
             for part in ("weight", "bias"):
                 getattr(module, part).data = torch.tensor(cnn.layer(f"{name}.{part}").weight())
     images, labels = (array[:1000] for array in fashion.load_test_set())
-    with torch.inference_mode(), one_thread():
+    with torch.inference_mode(), use_threads(1):
         x = (torch.tensor(images, dtype=torch.float32).unsqueeze(1) / 255 - fashion.MEAN) / fashion.STD
         guesses = torch.cat([net(part).argmax(1) for part in x.split(250)]).numpy()
         assert accuracy(cnn, limit=1000)["top1"] == pytest.approx(np.mean(guesses == labels), abs=2e-3)
@@ -97,7 +86,7 @@ def test_pooling_is_the_same_with_and_without_gradients(cnn):
 
 
 def test_accuracy_depends_on_the_weights(cnn):
-    with one_thread():
+    with use_threads(1):
         dead = accuracy(cnn.with_weights({"fc2": np.zeros((10, 128)), "fc2.bias": np.arange(10)}), limit=1000)
     assert dead["top1"] == np.mean(fashion.load_test_set()[1][:1000] == 9)  # every image is named class 9
 
@@ -180,7 +169,7 @@ def test_a_training_step_lowers_the_loss_of_damaged_weights(cnn):
     weights["fc2.weight"] = np.zeros_like(weights["fc2.weight"])
     network = TASK.network(weights)
     inputs, targets = next(TASK.batches(0, 256))
-    with one_thread():
+    with use_threads(1):
         before = TASK.loss(network, inputs, targets)
         before.backward()
         with torch.no_grad():
@@ -189,3 +178,15 @@ def test_a_training_step_lowers_the_loss_of_damaged_weights(cnn):
         after = TASK.loss(network, inputs, targets)
     assert after.item() < before.item()
     assert set(network.weights()) == set(TASK.shapes)
+
+
+def test_an_interrupted_evaluation_leaves_the_network_in_training(cnn):
+    network = TASK.network(TASK.weights_of(cnn))
+    network.module.train()
+
+    def stop(fraction, message):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), use_threads(1):
+        TASK.evaluate(network, stop, limit=100)
+    assert network.module.training

@@ -1,6 +1,5 @@
 """The g2p GRU: the same sounds as the published inference, honest word accuracy, data that do not overlap."""
 
-from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -8,21 +7,12 @@ import pytest
 
 from csbviz.errors import UnavailableError
 from csbviz.models import load_sample, sample_models
+from csbviz.ops.threads import use_threads
 from csbviz.pruning import prune_model
 from csbviz.tasks import g2p, task_of
 
 TASK = g2p.TASK
 WORDS = ["hello", "pruning", "a", "zebra", "internationalization", "quay"]
-
-
-@contextmanager
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +82,7 @@ def test_sounds_of_any_weights_are_those_of_a_plain_gru():
 
 def test_word_accuracy_dense_and_pruned(model, network):
     seen = []
-    with one_thread():
+    with use_threads(1):
         dense = TASK.evaluate(network, lambda *step: seen.append(step))
         half = TASK.evaluate(TASK.network(TASK.weights_of(prune_model(model, sparsity=0.5).model)))
     assert dense["examples"] == 2000

@@ -2,28 +2,18 @@
 
 import math
 import re
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from csbviz.errors import UnavailableError
 from csbviz.models import load_sample, sample_models
+from csbviz.ops.threads import use_threads
 from csbviz.pruning import prune_model
 from csbviz.tasks import bert, spam, task_of
 from csbviz.tasks.accuracy import measurable_task
 
 TASK = spam.TASK
-
-
-@contextmanager
-def one_thread():
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +108,7 @@ def test_embeddings_of_mails_of_several_lengths_are_those_of_plain_arithmetic(ra
 
 def test_accuracy_of_some_mails(network):
     seen = []
-    with one_thread():
+    with use_threads(1):
         found = TASK.evaluate(network, lambda *step: seen.append(step), limit=100)
     assert found["examples"] == 100
     assert found["accuracy"] >= 0.85
@@ -171,7 +161,7 @@ def test_training_leaves_the_head_and_what_has_no_part(random_network):
     import torch
 
     inputs, targets = next(TASK.batches(0, 8))
-    with one_thread():
+    with use_threads(1):
         TASK.loss(random_network, inputs, targets).backward()
     still = {name for name, parameter in random_network.parameters.items() if parameter.grad is None}
     assert still == {"pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids"}
